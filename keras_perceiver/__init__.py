@@ -1,0 +1,30 @@
+"""The Perceiver (Jaegle et al. 2021) for Keras 3: layers, models and what surrounds them."""
+
+from keras_perceiver.layers import (
+    MLP,
+    CrossAttention,
+    FourierPositions,
+    LatentArray,
+    LatentTransformer,
+    LearnedPositions,
+    ModalityEncoding,
+    SelfAttention,
+)
+from keras_perceiver.models import build_classifier, build_encoder, build_preset
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MLP",
+    "CrossAttention",
+    "FourierPositions",
+    "LatentArray",
+    "LatentTransformer",
+    "LearnedPositions",
+    "ModalityEncoding",
+    "SelfAttention",
+    "__version__",
+    "build_classifier",
+    "build_encoder",
+    "build_preset",
+]

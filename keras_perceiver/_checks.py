@@ -1,0 +1,65 @@
+"""Argument checks: the one place where the grammar of error messages is written.
+
+Every message says what must hold (arguments in backticks), then `Received: name=value`, then,
+where it is known, how to mend it.
+"""
+
+import difflib
+
+
+class InputError(ValueError):
+    """Input of a user that cannot be served; its message is made to be shown as it is."""
+
+
+class InputTypeError(InputError, TypeError):
+    """Like `InputError`, for a value of the wrong type or dtype."""
+
+
+def require(condition, rule, *, repair="", error=InputError, **received):
+    """Raises `error` in the house's grammar unless `condition` holds."""
+    if condition:
+        return
+    parts = [rule.rstrip(".") + "."]
+    if received:
+        values = ", ".join(f"{name}={value!r}" for name, value in received.items())
+        parts.append(f"Received: {values}.")
+    if repair:
+        parts.append(repair)
+    raise error(" ".join(parts))
+
+
+def require_positive(**arguments):
+    """Requires each argument to be an integer of at least 1."""
+    require_at_least(1, **arguments)
+
+
+def require_at_least(minimum, **arguments):
+    """Requires each argument to be an integer of at least `minimum`."""
+    for name, value in arguments.items():
+        legal = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+        require(legal, f"`{name}` must be an integer of at least {minimum}", **{name: value})
+
+
+def require_between(low, high, **arguments):
+    """Requires each argument to be a number in [low, high)."""
+    for name, value in arguments.items():
+        legal = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value < high
+        require(legal, f"`{name}` must be a number in [{low}, {high})", **{name: value})
+
+
+def require_one_of(allowed, **arguments):
+    """Requires each argument to be one of `allowed`; the message names the nearest ones."""
+    allowed = list(allowed)
+    for name, value in arguments.items():
+        require(
+            value in allowed,
+            f"`{name}` must be one of {', '.join(repr(a) for a in allowed)}",
+            repair=nearest(value, allowed),
+            **{name: value},
+        )
+
+
+def nearest(value, allowed):
+    """The sentence that names what the user may have meant, or an empty string."""
+    close = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""

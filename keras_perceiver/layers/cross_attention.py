@@ -1,0 +1,126 @@
+import keras
+from keras import ops
+
+from keras_perceiver._checks import require, require_one_of, require_positive
+from keras_perceiver.attention import ByteProjection, at_least_float32, dense_cross_attention
+from keras_perceiver.byte_arrays import check_masks, num_channels
+from keras_perceiver.layers._linear import LAYER_NORM_EPSILON, PACKAGE, layer_norm, linear
+from keras_perceiver.layers.mlp import MLP
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class CrossAttention(keras.layers.Layer):
+    """Lets the latents attend to the byte array, then passes them through an MLP.
+
+    The bottleneck of the Perceiver: N queries from the latents meet M keys and values from the
+    input, O(M·N) instead of the O(M²) of self-attention::
+
+        q, k, v = Q(LayerNorm(latents)), K(LayerNorm(bytes)), V(LayerNorm(bytes))
+        latents = latents + O(softmax(q kᵀ / sqrt(head_dim)) v)
+        latents = latents + MLP(LayerNorm(latents))
+
+    Queries, keys and values have as many channels as the byte array, all heads together, unless
+    `head_dim` says otherwise. Scores, softmax and everything about positions are computed in at
+    least float32, whatever the dtype policy.
+
+    A masked byte has no influence. An example whose bytes are all masked attends to
+    nothing: its result before the linear map O is zero.
+
+    Args:
+        num_heads: h, 1 in the paper; must divide C unless `head_dim` is given.
+        head_dim: k, channels per head of queries, keys and values; None for C / h.
+        widening_factor: of the MLP.
+        implementation: how the attention is computed. `"dense"`: the textbook form.
+
+    Call arguments:
+        latents: (B, N, D).
+        byte_array: a segment, `{modality: segment}` or a (B, M, C) tensor, see
+            `keras_perceiver.layers`.
+
+    Returns:
+        (B, N, D) in the compute dtype.
+
+    Raises:
+        InputError: where `num_heads` does not divide C and no `head_dim` is given, shapes of the factors do not fit each
+            other, or a mask is not boolean.
+
+    Example:
+
+    >>> latents = keras.ops.ones((2, 16, 32))
+    >>> segment = FourierPositions(num_bands=4)(keras.ops.ones((2, 8, 8, 3)))
+    >>> tuple(CrossAttention()(latents, segment).shape)
+    (2, 16, 32)
+
+    Reference: Jaegle et al. 2021, section 3.1 and appendix C.
+    """
+
+    def __init__(self, num_heads=1, head_dim=None, widening_factor=1, implementation="dense", **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        require_positive(num_heads=num_heads, widening_factor=widening_factor)
+        if head_dim is not None:
+            require_positive(head_dim=head_dim)
+        require_one_of(("dense",), implementation=implementation)
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        self.widening_factor = widening_factor
+        self.implementation = implementation
+
+    def build(self, latents_shape, byte_array_shape):
+        channels = num_channels(byte_array_shape)
+        require(
+            self.head_dim is not None or channels % self.num_heads == 0,
+            "`num_heads` must divide the channels of the byte array where no `head_dim` is given",
+            num_heads=self.num_heads,
+            channels=channels,
+        )
+        width = self.num_heads * (self.head_dim or channels // self.num_heads)
+        latents_shape, bytes_shape = tuple(latents_shape), (None, None, channels)
+        precise = at_least_float32(self.compute_dtype)
+        self.latent_norm = layer_norm("latent_norm", self.dtype_policy)
+        self.byte_norm = layer_norm("byte_norm", precise)
+        self.query = linear(width, "query", self.dtype_policy)
+        self.key = linear(width, "key", precise)
+        self.value = linear(width, "value", precise)
+        self.attention_output = linear(latents_shape[-1], "attention_output", self.dtype_policy)
+        self.mlp_norm = layer_norm("mlp_norm", self.dtype_policy)
+        self.mlp = MLP(self.widening_factor, name="mlp", dtype=self.dtype_policy)
+        for sublayer in (self.latent_norm, self.query, self.mlp_norm, self.mlp):
+            sublayer.build(latents_shape)
+        for sublayer in (self.byte_norm, self.key, self.value):
+            sublayer.build(bytes_shape)
+        self.attention_output.build((*latents_shape[:-1], width))
+
+    def call(self, latents, byte_array):
+        latents = ops.cast(latents, self.compute_dtype)
+        attended = self._attend(self.query(self.latent_norm(latents)), byte_array)  # (B, N, h·k)
+        latents = latents + self.attention_output(ops.cast(attended, self.compute_dtype))
+        return latents + self.mlp(self.mlp_norm(latents))
+
+    def _attend(self, query, byte_array):
+        check_masks(byte_array)
+        query = ops.cast(query, at_least_float32(query.dtype))
+        projection = ByteProjection(
+            self.byte_norm.gamma,
+            self.byte_norm.beta,
+            self.key.kernel,
+            self.key.bias,
+            self.value.kernel,
+            self.value.bias,
+        )
+        projection = ByteProjection(*(ops.cast(weight, query.dtype) for weight in projection))
+        return dense_cross_attention(
+            query, byte_array, projection, num_heads=self.num_heads, epsilon=LAYER_NORM_EPSILON
+        )
+
+    def compute_output_spec(self, latents, byte_array):
+        check_masks(byte_array)
+        return keras.KerasTensor(latents.shape, self.compute_dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "head_dim": self.head_dim,
+            "widening_factor": self.widening_factor,
+            "implementation": self.implementation,
+        }

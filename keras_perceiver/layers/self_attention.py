@@ -1,0 +1,71 @@
+import keras
+from keras import ops
+
+from keras_perceiver._checks import require, require_positive
+from keras_perceiver.attention import dot_product_attention, merge_heads
+from keras_perceiver.layers._linear import PACKAGE, layer_norm, linear
+from keras_perceiver.layers.mlp import MLP
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class SelfAttention(keras.layers.Layer):
+    """One layer of the latent Transformer: self-attention and MLP, each behind a LayerNorm.
+
+    `x = x + Attention(LayerNorm(x)); x = x + MLP(LayerNorm(x))`. Queries, keys and values come from
+    one kernel of (D, 3D): the same weights as three of (D, D), in one product.
+
+    Args:
+        num_heads: h; must divide the channels D of the latents.
+        widening_factor: of the MLP.
+
+    Call arguments:
+        latents: (B, N, D).
+
+    Returns:
+        (B, N, D).
+
+    Raises:
+        InputError: where `num_heads` does not divide D.
+
+    Reference: Jaegle et al. 2021, section 3.2 and appendix C.
+    """
+
+    def __init__(self, num_heads=8, widening_factor=1, **kwargs):
+        super().__init__(**kwargs)
+        require_positive(num_heads=num_heads, widening_factor=widening_factor)
+        self.num_heads = num_heads
+        self.widening_factor = widening_factor
+
+    def build(self, latents_shape):
+        channels = latents_shape[-1]
+        require(
+            channels % self.num_heads == 0,
+            "`num_heads` must divide the channels of the latents",
+            num_heads=self.num_heads,
+            latent_dim=channels,
+        )
+        self.attention_norm = layer_norm("attention_norm", self.dtype_policy)
+        self.query_key_value = linear(3 * channels, "query_key_value", self.dtype_policy)
+        self.attention_output = linear(channels, "attention_output", self.dtype_policy)
+        self.mlp_norm = layer_norm("mlp_norm", self.dtype_policy)
+        self.mlp = MLP(self.widening_factor, name="mlp", dtype=self.dtype_policy)
+        for sublayer in (self.attention_norm, self.query_key_value, self.attention_output, self.mlp_norm, self.mlp):
+            sublayer.build(latents_shape)
+
+    def call(self, latents):
+        attended = self._attend(self.query_key_value(self.attention_norm(latents)))
+        latents = latents + self.attention_output(attended)
+        return latents + self.mlp(self.mlp_norm(latents))
+
+    def _attend(self, query_key_value):
+        batch, length, width = ops.shape(query_key_value)
+        head_dim = width // 3 // self.num_heads
+        heads = ops.reshape(query_key_value, (batch, length, 3, self.num_heads, head_dim))
+        query, key, value = ops.unstack(ops.transpose(heads, (2, 0, 3, 1, 4)), 3)  # each (B, h, N, k)
+        return merge_heads(dot_product_attention(query, key, value))  # (B, N, D)
+
+    def compute_output_shape(self, latents_shape):
+        return latents_shape
+
+    def get_config(self):
+        return {**super().get_config(), "num_heads": self.num_heads, "widening_factor": self.widening_factor}

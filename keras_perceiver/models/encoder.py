@@ -1,0 +1,168 @@
+"""The Perceiver without a head: inputs -> latents, the paper's figure 1 as a functional graph."""
+
+import keras
+
+from keras_perceiver._checks import require, require_at_least, require_one_of, require_positive
+from keras_perceiver.layers import (
+    CrossAttention,
+    FourierPositions,
+    LatentArray,
+    LatentTransformer,
+    LearnedPositions,
+    ModalityEncoding,
+)
+
+POSITIONS = ("fourier", "learned", "none")
+
+
+def build_encoder(
+    input_shape,
+    *,
+    padding_mask=False,
+    positions="fourier",
+    num_bands=64,
+    max_resolution=None,
+    position_channels=128,
+    num_latents=512,
+    latent_dim=1024,
+    latent_initial_std=0.02,
+    num_blocks=8,
+    num_cross_attends=8,
+    cross_attend_placement="interleaved",
+    num_cross_attention_heads=1,
+    cross_attention_head_dim=None,
+    num_self_attention_layers=6,
+    num_self_attention_heads=8,
+    share_weights=True,
+    widening_factor=1,
+    dtype=None,
+    name="perceiver_encoder",
+):
+    """Builds the Perceiver up to its latents; the defaults are the paper's ImageNet model.
+
+    `num_blocks` times a latent Transformer, with `num_cross_attends` cross-attends between them. The first
+    cross-attend has its own weights and the others share one set; the latent Transformer is one set for
+    all blocks.
+
+    Args:
+        input_shape: (S_1, .., S_d, c) of one example, or `{modality: (S_1, .., S_d, c)}`.
+        padding_mask: whether each modality comes with a mask. The model then takes a dictionary
+            with, for each modality, `<modality>` and `<modality>_padding_mask` of shape
+            (B, S_1, .., S_d) bool, True where a byte is real; a lone input is called `inputs`.
+        positions: "fourier", "learned" or "none".
+        num_bands: K, Fourier bands per axis.
+        max_resolution: μ, see `FourierPositions`; for several modalities also `{modality: μ}`.
+        position_channels: E of learned positions.
+        num_latents: N.
+        latent_dim: D; `num_self_attention_heads` must divide it.
+        latent_initial_std: of the latent array, before truncation.
+        num_blocks: P, how often the latent Transformer is applied.
+        num_cross_attends: X, at most P. Interleaved, X must divide P, and cross-attend i stands
+            before block 1 + i·P/X.
+        cross_attend_placement: "interleaved", or "start" for all of them before the first block.
+        num_cross_attention_heads: 1 in the paper.
+        cross_attention_head_dim: channels per head; None for C / heads.
+        num_self_attention_layers: L of the latent Transformer; 0 for none.
+        num_self_attention_heads: 8 in the paper.
+        share_weights: False gives each cross-attend and each latent Transformer weights of its own.
+        widening_factor: of all MLPs; 1 in the paper.
+        dtype: dtype policy of all layers; None for Keras' global policy.
+        name: of the model.
+
+    Returns:
+        A functional `keras.Model`: inputs -> (B, N, D).
+
+    Raises:
+        InputError: where an argument is out of its range or two contradict each other.
+
+    Reference: Jaegle et al. 2021, section 3 and appendix C.
+    """
+    require_positive(num_blocks=num_blocks, num_cross_attends=num_cross_attends)
+    require_at_least(0, num_self_attention_layers=num_self_attention_layers)
+    require_one_of(POSITIONS, positions=positions)
+    require_one_of(("interleaved", "start"), cross_attend_placement=cross_attend_placement)
+    cross_attends_before = cross_attends_per_block(num_blocks, num_cross_attends, cross_attend_placement)
+
+    inputs, content, masks = _inputs(input_shape, padding_mask)
+    segments = {}
+    for modality, tensor in content.items():
+        resolution = max_resolution.get(modality) if isinstance(max_resolution, dict) else max_resolution
+        segments[modality] = _segment(
+            modality, tensor, masks.get(modality), positions, num_bands, resolution, position_channels, dtype
+        )
+    if len(segments) > 1:
+        byte_array = ModalityEncoding(name="modality_encoding", dtype=dtype)(segments)
+    else:
+        byte_array = next(iter(segments.values()))
+
+    latents = LatentArray(num_latents, latent_dim, latent_initial_std, name="latent_array", dtype=dtype)(byte_array)
+    cross_attentions, latent_transformers = [], []
+    for block in range(num_blocks):
+        for _ in range(cross_attends_before[block]):
+            if len(cross_attentions) < 2 or not share_weights:
+                layer = CrossAttention(
+                    num_cross_attention_heads,
+                    cross_attention_head_dim,
+                    widening_factor,
+                    name=f"cross_attention_{len(cross_attentions) + 1}",
+                    dtype=dtype,
+                )
+                cross_attentions.append(layer)
+            latents = cross_attentions[-1](latents, byte_array)
+        if num_self_attention_layers:
+            if not latent_transformers or not share_weights:
+                layer = LatentTransformer(
+                    num_self_attention_layers,
+                    num_self_attention_heads,
+                    widening_factor,
+                    name=f"latent_transformer_{len(latent_transformers) + 1}",
+                    dtype=dtype,
+                )
+                latent_transformers.append(layer)
+            latents = latent_transformers[-1](latents)
+    return keras.Model(inputs, latents, name=name)
+
+
+def cross_attends_per_block(num_blocks, num_cross_attends, placement):
+    """How many cross-attends stand before each of the P blocks: a list of P integers."""
+    require(
+        num_cross_attends <= num_blocks,
+        "`num_cross_attends` must be at most `num_blocks`",
+        num_cross_attends=num_cross_attends,
+        num_blocks=num_blocks,
+    )
+    if placement == "start":
+        return [num_cross_attends] + [0] * (num_blocks - 1)
+    require(
+        num_blocks % num_cross_attends == 0,
+        "`num_cross_attends` must divide `num_blocks` where cross-attends are interleaved",
+        num_cross_attends=num_cross_attends,
+        num_blocks=num_blocks,
+        repair='Choose a divisor, or `cross_attend_placement="start"`.',
+    )
+    stride = num_blocks // num_cross_attends
+    return [int(block % stride == 0) for block in range(num_blocks)]
+
+
+def _inputs(input_shape, padding_mask):
+    """The model's inputs, and its contents and masks by modality."""
+    shapes = input_shape if isinstance(input_shape, dict) else {"inputs": tuple(input_shape)}
+    content = {m: keras.Input(shape, name=m) for m, shape in shapes.items()}
+    masks = {}
+    if padding_mask:
+        masks = {m: keras.Input(tuple(s)[:-1], name=f"{m}_padding_mask", dtype="bool") for m, s in shapes.items()}
+    if isinstance(input_shape, dict) or padding_mask:
+        inputs = {**content, **{f"{m}_padding_mask": mask for m, mask in masks.items()}}
+    else:
+        inputs = content["inputs"]
+    return inputs, content, masks
+
+
+def _segment(modality, content, mask, positions, num_bands, max_resolution, position_channels, dtype):
+    """The segment of one modality: its content with positions attached."""
+    name = f"{modality}_positions"
+    if positions == "fourier":
+        return FourierPositions(num_bands, max_resolution, name=name, dtype=dtype)(content, padding_mask=mask)
+    if positions == "learned":
+        return LearnedPositions(position_channels, name=name, dtype=dtype)(content, padding_mask=mask)
+    return {"content": content, "tables": []} | ({} if mask is None else {"padding_mask": mask})

@@ -13,6 +13,8 @@ dictionary of segments by modality that have the same number of channels, or sim
 (B, M, C) tensor: content without tables.
 """
 
+import math
+
 from keras import ops
 
 from keras_perceiver._checks import InputTypeError, require
@@ -61,6 +63,11 @@ def num_channels(byte_array_shape):
         repair="Put a `ModalityEncoding` layer between the positions and the cross-attention.",
     )
     return next(iter(channels.values()))
+
+
+def length(byte_array_shape):
+    """Number of bytes M of one example, over all segments; every axis must be known."""
+    return sum(math.prod(shape["content"][1:-1]) for shape in segments(byte_array_shape).values())
 
 
 def check_segment_shape(name, shape):

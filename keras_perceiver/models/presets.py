@@ -37,7 +37,7 @@ PRESETS = {
 }
 
 
-def build_preset(name, **overrides):
-    """Builds the model that is known by `name` in `PRESETS`, with arguments of `build_classifier` replaced."""
-    require_one_of(PRESETS, preset=name)
-    return build_classifier(**{**PRESETS[name], **overrides})
+def build_preset(preset, **overrides):
+    """Builds the model that `PRESETS` knows by that name, with arguments of `build_classifier` replaced."""
+    require_one_of(PRESETS, preset=preset)
+    return build_classifier(**{**PRESETS[preset], **overrides})

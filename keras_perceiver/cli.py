@@ -1,0 +1,154 @@
+"""The `keras-perceiver` command: every verb is one call into the library with the same names."""
+
+import importlib
+import json
+import sys
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from keras_perceiver._checks import InputError
+
+app = typer.Typer(
+    name="keras-perceiver",
+    help="Train, evaluate, export and ask Perceivers: one network for any modality.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Argument(help="The data set: 'digits'.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run.", show_default="runs/<data>-seed<seed>")
+    ] = None,
+    shelf: Annotated[Path, typer.Option(help="Folder for the SavedModel: <shelf>/<data>/<version>/.")] = Path(
+        "saved_models"
+    ),
+    seed: Annotated[int, typer.Option(help="Of initial weights, data order and augmentation.", min=0)] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training examples.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At the top of the schedule.")] = None,
+    positions: Annotated[str | None, typer.Option(help="fourier, learned or none.")] = None,
+    num_bands: Annotated[int | None, typer.Option(help="Fourier bands per axis.")] = None,
+    num_latents: Annotated[int | None, typer.Option(help="Rows of the latent array.")] = None,
+    latent_dim: Annotated[int | None, typer.Option(help="Channels of the latent array.")] = None,
+    num_blocks: Annotated[int | None, typer.Option(help="How often the latent Transformer is applied.")] = None,
+    num_cross_attends: Annotated[int | None, typer.Option(help="Cross-attends; must divide the blocks.")] = None,
+    num_self_attention_layers: Annotated[int | None, typer.Option(help="Of one latent Transformer.")] = None,
+    num_self_attention_heads: Annotated[
+        int | None, typer.Option(help="Must divide the channels of the latent array.")
+    ] = None,
+):
+    """Train on a data set, evaluate on its test split, export the model.
+
+    Leaves a run folder (model.keras, config.json, history.csv, metrics.json, curves.png,
+    confusion_matrix.png) and a SavedModel. What is not given comes from the data set's preset. The same command
+    goes on with a run that was interrupted.
+    """
+    with _library("training") as training:
+        training.train(
+            data,
+            output=output,
+            shelf=shelf,
+            seed=seed,
+            model={
+                "positions": positions,
+                "num_bands": num_bands,
+                "num_latents": num_latents,
+                "latent_dim": latent_dim,
+                "num_blocks": num_blocks,
+                "num_cross_attends": num_cross_attends,
+                "num_self_attention_layers": num_self_attention_layers,
+                "num_self_attention_heads": num_self_attention_heads,
+            },
+            recipe={"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate},
+            console=_console(),
+        )
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    as_json: AsJson = False,
+):
+    """Repeat the figures of a run on its test split, from its saved model."""
+    with _library("training") as training:
+        metrics = training.evaluate(run)
+    if as_json:
+        print(json.dumps(metrics, indent=2))
+        return
+    table = Table("class", "precision", "recall", "F1", "examples")
+    for name, row in metrics["classes"].items():
+        table.add_row(name, f"{row['precision']:.2%}", f"{row['recall']:.2%}", f"{row['f1']:.2%}", str(row["examples"]))
+    console = _console()
+    console.print(table)
+    console.print(
+        f"accuracy {metrics['accuracy']:.2%}, cross-entropy {metrics['cross_entropy']:.4f} "
+        f"on {metrics['examples']:,} test examples"
+    )
+
+
+@app.command()
+def predict(
+    saved_model: Annotated[Path, typer.Argument(help="A SavedModel, or the folder of its versions.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    top: Annotated[int, typer.Option(help="Classes to print per picture.", min=1)] = 3,
+    invert: Annotated[bool, typer.Option("--invert", help="For dark ink on white.")] = False,
+    as_json: AsJson = False,
+):
+    """Ask an exported model about pictures."""
+    with _library("export") as export:
+        predictions = export.predict(saved_model, pictures, top=top, invert=invert)
+    if as_json:
+        print(json.dumps([asdict(p) for p in predictions], indent=2))
+        return
+    table = Table("file", "class", "probability")
+    for prediction in predictions:
+        for i, (name, p) in enumerate(zip(prediction.classes, prediction.probabilities, strict=True)):
+            table.add_row(prediction.file if i == 0 else "", name, f"{p:.2%}")
+    _console().print(table)
+
+
+@app.command()
+def describe(
+    model: Annotated[str, typer.Argument(help="'digits', 'imagenet', the folder of a run, or a .keras file.")],
+    as_json: AsJson = False,
+):
+    """Print the layers of a model, its parameters, FLOPs and memory."""
+    with _library("inspection") as inspection:
+        description = inspection.describe(model)
+    if as_json:
+        print(description.to_json())
+    else:
+        _console().print(description.table())
+
+
+def _console():
+    """A console as wide as the terminal; wide enough for every table where the output goes to a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
+@contextmanager
+def _library(part):
+    """Imports one part of the library when a verb needs it; its `InputError` ends with one message and code 2."""
+    try:
+        yield importlib.import_module(f"keras_perceiver.{part}")
+    except InputError as error:
+        print(f"keras-perceiver: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,67 @@
+"""What is seen and kept of a run while it trains."""
+
+import time
+
+import keras
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class History(keras.callbacks.Callback):
+    """Appends the logs of each epoch to `rows` and hands all of them to `write`."""
+
+    def __init__(self, rows, write):
+        super().__init__()
+        self.rows = rows
+        self.write = write
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}})
+        self.write(self.rows)
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """One bar for the whole run: epochs, figures, examples per second, time left.
+
+    Where the console is no terminal, a line is printed about every tenth of the run instead.
+
+    Args:
+        console: `rich.console.Console`.
+        num_epochs: of the whole run.
+        examples_per_epoch: that the model trains on.
+    """
+
+    def __init__(self, console, num_epochs, examples_per_epoch):
+        super().__init__()
+        self.console = console
+        self.num_epochs = num_epochs
+        self.examples_per_epoch = examples_per_epoch
+        self.progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs {task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.progress.add_task("", total=num_epochs, figures="(compiling)")
+
+    def on_train_begin(self, logs=None):
+        self.progress.start()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        rate = self.examples_per_epoch / (time.monotonic() - self._began)
+        figures = "  ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "accuracy", "val_accuracy") if name in logs)
+        figures += f"  {rate:,.0f} examples/s"
+        self.progress.update(self.task, completed=epoch + 1, figures=figures)
+        tenth = max(1, self.num_epochs // 10)
+        if not self.console.is_terminal and ((epoch + 1) % tenth == 0 or epoch + 1 == self.num_epochs):
+            self.console.print(f"epoch {epoch + 1}/{self.num_epochs}  {figures}", soft_wrap=True)
+
+    def on_train_end(self, logs=None):
+        self.progress.stop()

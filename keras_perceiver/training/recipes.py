@@ -1,0 +1,91 @@
+"""How a model is trained: everything that is not the model, as data, and what Keras needs of it."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import keras
+
+from keras_perceiver._checks import require, require_between, require_positive
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one training run.
+
+    AdamW with a learning rate that rises linearly over `warmup_epochs` and falls along a cosine to zero; biases,
+    LayerNorm and the latent array are not decayed. Of the weights an exponential moving average is
+    kept, which is what is evaluated and saved at the end.
+
+    Attributes:
+        epochs: passes over the training examples, at least 1.
+        batch_size: B.
+        learning_rate: at the top of the schedule.
+        warmup_epochs: in [0, epochs).
+        weight_decay: decoupled, times the learning rate, a step.
+        label_smoothing: in [0, 1).
+        ema_momentum: in [0, 1); 0 for no average.
+        max_shift: pixels by which an image is moved at most, in whole pixels, zeros moving in.
+        noise_std: of Gaussian noise that is added to pixels in [0, 255].
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup_epochs: int = 0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    ema_momentum: float = 0.0
+    max_shift: int = 0
+    noise_std: float = 0.0
+
+    def __post_init__(self):
+        require_positive(epochs=self.epochs, batch_size=self.batch_size)
+        require_between(0, 1, label_smoothing=self.label_smoothing, ema_momentum=self.ema_momentum)
+        require_between(0, float("inf"), weight_decay=self.weight_decay, noise_std=self.noise_std)
+        require(self.learning_rate > 0, "`learning_rate` must be positive", learning_rate=self.learning_rate)
+        require(
+            0 <= self.warmup_epochs < self.epochs,
+            "`warmup_epochs` must be in [0, epochs)",
+            warmup_epochs=self.warmup_epochs,
+            epochs=self.epochs,
+        )
+
+    def optimizer(self, steps_per_epoch):
+        """The Keras optimiser of a run with that many steps an epoch."""
+        schedule = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=self.learning_rate / 100 if self.warmup_epochs else self.learning_rate,
+            warmup_target=self.learning_rate if self.warmup_epochs else None,
+            warmup_steps=self.warmup_epochs * steps_per_epoch,
+            decay_steps=(self.epochs - self.warmup_epochs) * steps_per_epoch,
+        )
+        optimizer = keras.optimizers.AdamW(
+            schedule,
+            weight_decay=self.weight_decay,
+            use_ema=self.ema_momentum > 0,
+            ema_momentum=self.ema_momentum or 0.99,
+        )
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "latent_array"])
+        return optimizer
+
+    def loss(self):
+        """Softmax cross-entropy on logits and one-hot labels."""
+        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=self.label_smoothing)
+
+    def replaced(self, **overrides):
+        """This recipe with every override that is not None in place of its value."""
+        chosen = {name: value for name, value in overrides.items() if value is not None}
+        return dataclasses.replace(self, **chosen)
+
+
+RECIPES = {
+    "digits": Recipe(
+        epochs=100,
+        batch_size=64,
+        learning_rate=2e-3,
+        warmup_epochs=5,
+        weight_decay=0.05,
+        label_smoothing=0.1,
+        ema_momentum=0.99,
+        max_shift=1,
+    ),
+}

@@ -1,0 +1,128 @@
+"""The folder of a run: what is in it, and whether a run may use it."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+from keras_perceiver._checks import InputError, require
+
+
+class Run:
+    """A run folder.
+
+    =========================  ==================================================================
+    `config.json`              data, model and training settings, seed: what the run is known by
+    `checkpoint/`              the newest state while it trains; gone when it has finished
+    `model.keras`              the trained model
+    `history.csv`              a row an epoch
+    `metrics.json`             figures on the test split; written last: with it a run is finished
+    `curves.png`               loss and accuracy over the epochs
+    `confusion_matrix.png`     of the test split
+    =========================  ==================================================================
+
+    Every file is written beside its place and renamed into it.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    @property
+    def model_path(self):
+        return self.folder / "model.keras"
+
+    @property
+    def checkpoint_folder(self):
+        return self.folder / "checkpoint"
+
+    @property
+    def is_finished(self):
+        return (self.folder / "metrics.json").is_file()
+
+    def claim(self, config):
+        """Makes the folder this run's, or finds it to be: True where an unfinished run goes on.
+
+        Raises:
+            InputError: where the folder holds a finished run, a run with another configuration,
+                or other files.
+        """
+        require(
+            not self.folder.exists() or self.folder.is_dir(),
+            "`output` must be a folder, or not exist yet",
+            output=str(self.folder),
+        )
+        if not self.folder.exists() or not any(self.folder.iterdir()):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.write_json("config.json", config)
+            return False
+        repair = "Choose another folder with `--output`, or remove this one."
+        require(
+            (self.folder / "config.json").is_file(),
+            "`output` must be empty or hold an unfinished run",
+            output=str(self.folder),
+            files=sorted(p.name for p in self.folder.iterdir())[:5],
+            repair=repair,
+        )
+        differing = differences(self.config(), json.loads(json.dumps(config)))
+        require(
+            not differing,
+            f"`output` {str(self.folder)!r} holds a run with another configuration, which differs in "
+            + "; ".join(f"{key}: {old!r} there, {new!r} here" for key, old, new in differing),
+            repair=repair,
+        )
+        require(
+            not self.is_finished,
+            f"`output` {str(self.folder)!r} holds this very run, finished",
+            repair=f"`keras-perceiver evaluate {self.folder}` repeats its figures. {repair}",
+        )
+        return True
+
+    def config(self):
+        """The configuration, as `claim` wrote it."""
+        return self.read_json("config.json")
+
+    def read_json(self, name):
+        """The content of one of the run's JSON files."""
+        path = self.folder / name
+        require(
+            path.is_file(),
+            f"`run` must be the folder of a run, with `{name}` in it",
+            run=str(self.folder),
+            repair="`keras-perceiver train` makes one; an unfinished run goes on with the same command.",
+        )
+        try:
+            return json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise InputError(f"`{path}` must be JSON. {error}") from error
+
+    def write_json(self, name, content):
+        """Writes one of the run's JSON files."""
+        write_atomically(self.folder / name, json.dumps(content, indent=2) + "\n")
+
+    def write_history(self, rows):
+        """Writes `history.csv`, a row an epoch, from dictionaries with the same keys."""
+        path = self.folder / "history.csv"
+        temporary = path.with_name(path.name + ".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(temporary, path)
+
+
+def write_atomically(path, text):
+    """Writes a text file so that a reader, or a run that is killed, never sees half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def differences(old, new, prefix=""):
+    """The leaves in which two nested dictionaries differ: a list of (dotted key, old, new)."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [(prefix, old, new)]
+    return [
+        leaf
+        for key in sorted(old.keys() | new.keys())
+        for leaf in differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+    ]

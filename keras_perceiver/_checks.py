@@ -5,6 +5,7 @@ where it is known, how to mend it.
 """
 
 import difflib
+import math
 
 
 class InputError(ValueError):
@@ -45,6 +46,13 @@ def require_between(low, high, **arguments):
     for name, value in arguments.items():
         legal = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value < high
         require(legal, f"`{name}` must be a number in [{low}, {high})", **{name: value})
+
+
+def require_above(minimum, **arguments):
+    """Requires each argument to be a finite number above `minimum`."""
+    for name, value in arguments.items():
+        legal = isinstance(value, (int, float)) and not isinstance(value, bool) and minimum < value < math.inf
+        require(legal, f"`{name}` must be a finite number above {minimum}", **{name: value})
 
 
 def require_one_of(allowed, **arguments):

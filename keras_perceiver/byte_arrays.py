@@ -117,6 +117,18 @@ def check_masks(byte_array):
             )
 
 
+def without_masked_content(byte_array):
+    """The byte array with zeros for the content behind its masks, so that not even a NaN gets past them."""
+    cleaned = {}
+    for name, segment in segments(byte_array).items():
+        cleaned[name] = segment
+        if "padding_mask" in segment:
+            content = segment["content"]
+            visible = ops.where(segment["padding_mask"][..., None], content, ops.zeros((), content.dtype))
+            cleaned[name] = {**segment, "content": visible}
+    return cleaned
+
+
 def with_tables(segment, tables):
     """A segment with more tables behind those that it has."""
     return {**segment, "tables": [*segment["tables"], *tables]}

@@ -3,7 +3,7 @@ from keras import ops
 
 from keras_perceiver._checks import require, require_one_of, require_positive
 from keras_perceiver.attention import ByteProjection, at_least_float32, dense_cross_attention
-from keras_perceiver.byte_arrays import check_masks, num_channels
+from keras_perceiver.byte_arrays import check_masks, num_channels, without_masked_content
 from keras_perceiver.layers._linear import LAYER_NORM_EPSILON, PACKAGE, layer_norm, linear
 from keras_perceiver.layers.mlp import MLP
 
@@ -23,7 +23,7 @@ class CrossAttention(keras.layers.Layer):
     `head_dim` says otherwise. Scores, softmax and everything about positions are computed in at
     least float32, whatever the dtype policy.
 
-    A masked byte has no influence. An example whose bytes are all masked attends to
+    A masked byte has no influence, not even where it holds a NaN. An example whose bytes are all masked attends to
     nothing: its result before the linear map O is zero.
 
     Args:
@@ -41,8 +41,8 @@ class CrossAttention(keras.layers.Layer):
         (B, N, D) in the compute dtype.
 
     Raises:
-        InputError: where `num_heads` does not divide C and no `head_dim` is given, shapes of the factors do not fit each
-            other, or a mask is not boolean.
+        InputError: where `num_heads` does not divide C and no `head_dim` is given, shapes of the
+            factors do not fit each other, or a mask is not boolean.
 
     Example:
 
@@ -109,7 +109,7 @@ class CrossAttention(keras.layers.Layer):
         )
         projection = ByteProjection(*(ops.cast(weight, query.dtype) for weight in projection))
         return dense_cross_attention(
-            query, byte_array, projection, num_heads=self.num_heads, epsilon=LAYER_NORM_EPSILON
+            query, without_masked_content(byte_array), projection, num_heads=self.num_heads, epsilon=LAYER_NORM_EPSILON
         )
 
     def compute_output_spec(self, latents, byte_array):

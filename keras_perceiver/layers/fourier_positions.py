@@ -2,7 +2,7 @@ import keras
 from keras import ops
 
 from keras_perceiver import positions
-from keras_perceiver._checks import require, require_positive
+from keras_perceiver._checks import require, require_above, require_positive
 from keras_perceiver.attention import at_least_float32
 from keras_perceiver.byte_arrays import check_masks
 from keras_perceiver.layers._linear import PACKAGE
@@ -54,8 +54,12 @@ class FourierPositions(keras.layers.Layer):
     def __init__(self, num_bands=64, max_resolution=None, **kwargs):
         super().__init__(autocast=False, **kwargs)
         require_positive(num_bands=num_bands)
+        if max_resolution is not None:
+            one = not isinstance(max_resolution, (list, tuple))
+            for resolution in [max_resolution] if one else max_resolution:
+                require_above(0, max_resolution=resolution)
         self.num_bands = num_bands
-        self.max_resolution = max_resolution
+        self.max_resolution = tuple(max_resolution) if isinstance(max_resolution, list) else max_resolution
 
     def resolutions(self, sizes):
         """The resolution of each axis; `sizes` are the lengths of the axes, None for a cloud."""
@@ -92,8 +96,9 @@ class FourierPositions(keras.layers.Layer):
     def _grid(self, sizes, dtype):
         require(
             len(sizes) >= 1 and None not in sizes,
-            "`content` must have the static shape (B, S_1, .., S_d, c); give `coordinates` where positions are not a grid",
+            "`content` must have the static shape (B, S_1, .., S_d, c)",
             axes=sizes,
+            repair="Give `coordinates` where positions are not a grid.",
         )
         tables = positions.grid_tables(sizes, self.num_bands, self.resolutions(sizes))
         return [ops.convert_to_tensor(table.astype(dtype)) for table in tables]

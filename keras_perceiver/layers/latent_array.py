@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_perceiver._checks import require_positive
+from keras_perceiver._checks import require_above, require_positive
 from keras_perceiver.byte_arrays import segments
 from keras_perceiver.layers._linear import PACKAGE
 
@@ -37,6 +37,7 @@ class LatentArray(keras.layers.Layer):
     def __init__(self, num_latents, latent_dim, initial_std=0.02, **kwargs):
         super().__init__(autocast=False, **kwargs)
         require_positive(num_latents=num_latents, latent_dim=latent_dim)
+        require_above(0, initial_std=initial_std)
         self.num_latents = num_latents
         self.latent_dim = latent_dim
         self.initial_std = initial_std

@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_perceiver._checks import require, require_positive
+from keras_perceiver._checks import require, require_above, require_positive
 from keras_perceiver.attention import at_least_float32
 from keras_perceiver.byte_arrays import check_masks
 from keras_perceiver.layers._linear import PACKAGE
@@ -41,6 +41,7 @@ class LearnedPositions(keras.layers.Layer):
     def __init__(self, num_channels=128, initial_std=1.0, **kwargs):
         super().__init__(autocast=False, **kwargs)
         require_positive(num_channels=num_channels)
+        require_above(0, initial_std=initial_std)
         self.num_channels = num_channels
         self.initial_std = initial_std
 

@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_perceiver._checks import InputTypeError, require, require_positive
+from keras_perceiver._checks import InputTypeError, require, require_above, require_positive
 from keras_perceiver.attention import at_least_float32
 from keras_perceiver.byte_arrays import check_segment_shape, is_segment, segment_channels, segments, with_tables
 from keras_perceiver.layers._linear import PACKAGE
@@ -33,6 +33,7 @@ class ModalityEncoding(keras.layers.Layer):
     def __init__(self, min_channels=4, initial_std=0.02, **kwargs):
         super().__init__(autocast=False, **kwargs)
         require_positive(min_channels=min_channels)
+        require_above(0, initial_std=initial_std)
         self.min_channels = min_channels
         self.initial_std = initial_std
 

@@ -1,0 +1,57 @@
+"""What all tests share: a quiet TensorFlow, a clean Keras before each test, golden files."""
+
+import difflib
+import json
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import pytest
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--update-golden", action="store_true", help="rewrite the files in tests/golden")
+
+
+@pytest.fixture(autouse=True)
+def _clean_keras():
+    """Every test starts from the same seed and the float32 policy, and leaves no policy behind."""
+    keras.utils.set_random_seed(1)
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def golden(request):
+    """Compares the weights of a model with tests/golden/<name>.json.
+
+    After a change of layout that is meant: `pytest tests/models/test_golden.py --update-golden`,
+    and a line in CHANGELOG.md, because saved weights of users no longer fit.
+    """
+
+    def check(name, model):
+        path = GOLDEN / f"{name}.json"
+        actual = weight_layout(model)
+        if request.config.getoption("--update-golden"):
+            path.write_text(actual)
+        expected = path.read_text() if path.exists() else ""
+        diff = "\n".join(difflib.unified_diff(expected.splitlines(), actual.splitlines(), "golden", "now", lineterm=""))
+        if diff:
+            pytest.fail(
+                f"The weights of {name!r} have changed. If that is meant: `pytest tests/models/test_golden.py "
+                f"--update-golden`.\n{diff}",
+                pytrace=False,
+            )
+
+    return check
+
+
+def weight_layout(model):
+    """Names and shapes of a model's weights as JSON, one weight a line, and their total."""
+    lines = [f"{json.dumps(w.path)}: {json.dumps(list(w.shape))}" for w in model.weights]
+    lines.append(f'"parameters": {model.count_params()}')
+    return "{\n  " + ",\n  ".join(lines) + "\n}\n"

@@ -39,6 +39,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training examples.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At the top of the schedule.")] = None,
+    jit_compile: Annotated[bool | None, typer.Option("--jit/--no-jit", help="Compile the step with XLA.")] = None,
     positions: Annotated[str | None, typer.Option(help="fourier, learned or none.")] = None,
     num_bands: Annotated[int | None, typer.Option(help="Fourier bands per axis.")] = None,
     num_latents: Annotated[int | None, typer.Option(help="Rows of the latent array.")] = None,
@@ -72,7 +73,12 @@ def train(
                 "num_self_attention_layers": num_self_attention_layers,
                 "num_self_attention_heads": num_self_attention_heads,
             },
-            recipe={"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate},
+            recipe={
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "learning_rate": learning_rate,
+                "jit_compile": jit_compile,
+            },
             console=_console(),
         )
 

@@ -40,7 +40,8 @@ def training_dataset(split, *, batch_size, num_classes, seed, num_epochs, first_
     examples, labels = tf.constant(split.examples), tf.constant(split.labels)
 
     def epoch_batches(epoch):
-        epoch_seed = tf.cast(tf.random.fold_in([seed, 0], epoch), tf.int32)
+        # Hashed, as neighbouring epochs and neighbouring indices must not add up to the same seed.
+        epoch_seed = tf.random.stateless_uniform((2,), (seed, epoch), None, None, tf.int32)
         order = tf.random.experimental.stateless_shuffle(tf.range(count), epoch_seed)
         batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
         return batches.map(lambda indices: make_batch(indices, epoch_seed), num_parallel_calls=tf.data.AUTOTUNE)

@@ -41,8 +41,8 @@ class CrossAttention(keras.layers.Layer):
         (B, N, D) in the compute dtype.
 
     Raises:
-        InputError: where `num_heads` does not divide C and no `head_dim` is given, shapes of the
-            factors do not fit each other, or a mask is not boolean.
+        InputError: where `num_heads` does not divide C and no `head_dim` is given, there is but one
+            channel, shapes of the factors do not fit each other, or a mask is not boolean.
 
     Example:
 
@@ -67,6 +67,12 @@ class CrossAttention(keras.layers.Layer):
 
     def build(self, latents_shape, byte_array_shape):
         channels = num_channels(byte_array_shape)
+        require(
+            channels >= 2,
+            "`byte_array` must have at least 2 channels: the LayerNorm of one channel is the same for every byte",
+            channels=channels,
+            repair="Attach positions to the bytes.",
+        )
         require(
             self.head_dim is not None or channels % self.num_heads == 0,
             "`num_heads` must divide the channels of the byte array where no `head_dim` is given",

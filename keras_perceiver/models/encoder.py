@@ -83,6 +83,11 @@ def build_encoder(
     require_one_of(("interleaved", "start"), cross_attend_placement=cross_attend_placement)
     cross_attends_before = cross_attends_per_block(num_blocks, num_cross_attends, cross_attend_placement)
 
+    _check_input_shape(input_shape)
+    if isinstance(max_resolution, dict):
+        for modality in max_resolution:
+            require_one_of(input_shape if isinstance(input_shape, dict) else ["inputs"], modality=modality)
+
     inputs, content, masks = _inputs(input_shape, padding_mask)
     segments = {}
     for modality, tensor in content.items():
@@ -120,7 +125,14 @@ def build_encoder(
                 )
                 latent_transformers.append(layer)
             latents = latent_transformers[-1](latents)
-    return keras.Model(inputs, latents, name=name)
+    return with_policy(keras.Model(inputs, latents, name=name), dtype)
+
+
+def with_policy(model, dtype):
+    """The model, with its own policy set: `compile` reads it to scale the loss under mixed_float16."""
+    if dtype is not None:
+        model.dtype_policy = dtype
+    return model
 
 
 def cross_attends_per_block(num_blocks, num_cross_attends, placement):
@@ -142,6 +154,26 @@ def cross_attends_per_block(num_blocks, num_cross_attends, placement):
     )
     stride = num_blocks // num_cross_attends
     return [int(block % stride == 0) for block in range(num_blocks)]
+
+
+def _check_input_shape(input_shape):
+    """Requires (S_1, .., S_d, c), or a dictionary of such shapes by modality."""
+    shapes = input_shape if isinstance(input_shape, dict) else {"inputs": input_shape}
+    require(bool(shapes), "`input_shape` must name at least one modality", input_shape=input_shape)
+    for modality, shape in shapes.items():
+        legal = (
+            isinstance(modality, str)
+            and isinstance(shape, (list, tuple))
+            and len(shape) >= 2
+            and all(isinstance(size, int) and size >= 1 for size in shape if size is not None)
+            and shape[-1] is not None
+        )
+        require(
+            legal,
+            "`input_shape` must be (S_1, .., S_d, c), the lengths of the index axes and the channels, or "
+            "{modality: (S_1, .., S_d, c)}",
+            input_shape=input_shape,
+        )
 
 
 def _inputs(input_shape, padding_mask):

@@ -1,8 +1,9 @@
 """Training: recipes, runs that resume, metrics. Imported on demand, never by `import keras_perceiver`."""
 
 from keras_perceiver.training.evaluate import evaluate
+from keras_perceiver.training.hypermodel import HyperPerceiver
 from keras_perceiver.training.recipes import RECIPES, Recipe
 from keras_perceiver.training.runs import Run
 from keras_perceiver.training.train import train
 
-__all__ = ["RECIPES", "Recipe", "Run", "evaluate", "train"]
+__all__ = ["RECIPES", "HyperPerceiver", "Recipe", "Run", "evaluate", "train"]

@@ -20,21 +20,19 @@ class History(keras.callbacks.Callback):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One bar for the whole run: epochs, figures, examples per second, time left.
+    """One bar for the whole run: epochs, figures, steps per second, time left.
 
     Where the console is no terminal, a line is printed about every tenth of the run instead.
 
     Args:
         console: `rich.console.Console`.
         num_epochs: of the whole run.
-        examples_per_epoch: that the model trains on.
     """
 
-    def __init__(self, console, num_epochs, examples_per_epoch):
+    def __init__(self, console, num_epochs):
         super().__init__()
         self.console = console
         self.num_epochs = num_epochs
-        self.examples_per_epoch = examples_per_epoch
         self.progress = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -55,9 +53,8 @@ class ProgressBar(keras.callbacks.Callback):
         self._began = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
-        rate = self.examples_per_epoch / (time.monotonic() - self._began)
         figures = "  ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "accuracy", "val_accuracy") if name in logs)
-        figures += f"  {rate:,.0f} examples/s"
+        figures += f"  {self.params['steps'] / (time.monotonic() - self._began):,.0f} steps/s"
         self.progress.update(self.task, completed=epoch + 1, figures=figures)
         tenth = max(1, self.num_epochs // 10)
         if not self.console.is_terminal and ((epoch + 1) % tenth == 0 or epoch + 1 == self.num_epochs):

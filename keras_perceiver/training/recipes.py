@@ -12,7 +12,7 @@ from keras_perceiver._checks import require, require_between, require_positive
 class Recipe:
     """Settings of one training run.
 
-    AdamW with a learning rate that rises linearly over `warmup_epochs` and falls along a cosine to zero; biases,
+    AdamW with a learning rate that rises linearly over the first steps and falls along a cosine to zero; biases,
     LayerNorm and the latent array are not decayed. Of the weights an exponential moving average is
     kept, which is what is evaluated and saved at the end.
 
@@ -20,43 +20,42 @@ class Recipe:
         epochs: passes over the training examples, at least 1.
         batch_size: B.
         learning_rate: at the top of the schedule.
-        warmup_epochs: in [0, epochs).
+        warmup_fraction: of all steps, in [0, 1).
         weight_decay: decoupled, times the learning rate, a step.
         label_smoothing: in [0, 1).
         ema_momentum: in [0, 1); 0 for no average.
         max_shift: pixels by which an image is moved at most, in whole pixels, zeros moving in.
         noise_std: of Gaussian noise that is added to pixels in [0, 255].
+        jit_compile: whether XLA compiles the training step; worth its seconds but for the shortest runs.
     """
 
     epochs: int
     batch_size: int
     learning_rate: float
-    warmup_epochs: int = 0
+    warmup_fraction: float = 0.0
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     ema_momentum: float = 0.0
     max_shift: int = 0
     noise_std: float = 0.0
+    jit_compile: bool = True
 
     def __post_init__(self):
         require_positive(epochs=self.epochs, batch_size=self.batch_size)
         require_between(0, 1, label_smoothing=self.label_smoothing, ema_momentum=self.ema_momentum)
+        require_between(0, 1, warmup_fraction=self.warmup_fraction)
         require_between(0, float("inf"), weight_decay=self.weight_decay, noise_std=self.noise_std)
         require(self.learning_rate > 0, "`learning_rate` must be positive", learning_rate=self.learning_rate)
-        require(
-            0 <= self.warmup_epochs < self.epochs,
-            "`warmup_epochs` must be in [0, epochs)",
-            warmup_epochs=self.warmup_epochs,
-            epochs=self.epochs,
-        )
 
     def optimizer(self, steps_per_epoch):
         """The Keras optimiser of a run with that many steps an epoch."""
+        steps = self.epochs * steps_per_epoch
+        warmup_steps = round(self.warmup_fraction * steps)
         schedule = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=self.learning_rate / 100 if self.warmup_epochs else self.learning_rate,
-            warmup_target=self.learning_rate if self.warmup_epochs else None,
-            warmup_steps=self.warmup_epochs * steps_per_epoch,
-            decay_steps=(self.epochs - self.warmup_epochs) * steps_per_epoch,
+            initial_learning_rate=self.learning_rate / 100 if warmup_steps else self.learning_rate,
+            warmup_target=self.learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+            decay_steps=steps - warmup_steps,
         )
         optimizer = keras.optimizers.AdamW(
             schedule,
@@ -66,6 +65,16 @@ class Recipe:
         )
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "latent_array"])
         return optimizer
+
+    def compile(self, model, steps_per_epoch):
+        """Compiles a classifier for this recipe, its optimiser and metrics built."""
+        optimizer = self.optimizer(steps_per_epoch)
+        optimizer.build(model.trainable_variables)
+        model.compile(optimizer, self.loss(), metrics=["accuracy"], jit_compile=self.jit_compile)
+        # A first step that has to make variables is traced twice, which takes as long as compiling it.
+        nothing = keras.ops.zeros((1, model.output_shape[-1]))
+        model.compute_metrics(None, nothing, nothing)
+        model.reset_metrics()
 
     def loss(self):
         """Softmax cross-entropy on logits and one-hot labels."""
@@ -82,7 +91,7 @@ RECIPES = {
         epochs=100,
         batch_size=64,
         learning_rate=2e-3,
-        warmup_epochs=5,
+        warmup_fraction=0.05,
         weight_decay=0.05,
         label_smoothing=0.1,
         ema_momentum=0.99,

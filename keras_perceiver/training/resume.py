@@ -22,7 +22,7 @@ class Checkpoints(keras.callbacks.Callback):
         interval: seconds between two checkpoints.
     """
 
-    def __init__(self, folder, rows, interval=15.0):
+    def __init__(self, folder, rows, interval):
         super().__init__()
         self.folder = folder
         self.rows = rows
@@ -34,7 +34,6 @@ class Checkpoints(keras.callbacks.Callback):
         newest = self._newest()
         if newest is None:
             return 0
-        model.optimizer.build(model.trainable_variables)
         try:
             model.load_weights(newest / "state.weights.h5")
             self.rows[:] = json.loads((newest / "history.json").read_text())
@@ -57,10 +56,6 @@ class Checkpoints(keras.callbacks.Callback):
         if previous is not None:
             shutil.rmtree(previous)
         self._last = time.monotonic()
-
-    def remove(self):
-        """Removes all checkpoints of a run that no longer needs them."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _newest(self):
         whole = sorted(p for p in self.folder.glob("*") if p.name.isdigit())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 import time
 
 import keras
@@ -20,7 +21,18 @@ from keras_perceiver.training.resume import Checkpoints
 from keras_perceiver.training.runs import Run
 
 
-def train(data, *, output=None, shelf="saved_models", seed=0, model=None, recipe=None, console=None):
+def train(
+    data,
+    *,
+    output=None,
+    shelf="saved_models",
+    seed=0,
+    model=None,
+    recipe=None,
+    callbacks=(),
+    checkpoint_seconds=15.0,
+    console=None,
+):
     """Trains a Perceiver on a data set, evaluates it on the test split and exports it.
 
     The run leaves what `Run` describes in its folder, and a SavedModel on the shelf. The same call
@@ -33,6 +45,8 @@ def train(data, *, output=None, shelf="saved_models", seed=0, model=None, recipe
         seed: of initial weights, order of the data and augmentation.
         model: dictionary of arguments of `build_classifier` in place of the preset's.
         recipe: dictionary of attributes of `Recipe` in place of the preset's.
+        callbacks: Keras callbacks beside the run's own.
+        checkpoint_seconds: least time between two checkpoints, which are taken at the end of an epoch.
         console: `rich.console.Console` that shows what happens; None for a new one.
 
     Returns:
@@ -54,7 +68,20 @@ def train(data, *, output=None, shelf="saved_models", seed=0, model=None, recipe
 
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
     console.print(f"{source.name}: {sizes} examples; a Perceiver of {network.count_params():,} parameters")
-    rows = fit(network, source, recipe, seed, run, resumed, console)
+    recipe.compile(network, steps_per_epoch(source.splits["train"], recipe.batch_size))
+    rows = []
+    checkpoints = Checkpoints(run.checkpoint_folder, rows, checkpoint_seconds)
+    done = checkpoints.restore(network) if resumed else 0
+    if done:
+        console.print(f"going on after epoch {done} of {recipe.epochs}")
+    fit(
+        network,
+        source,
+        recipe,
+        seed,
+        first_epoch=done,
+        callbacks=[History(rows, run.write_history), checkpoints, ProgressBar(console, recipe.epochs), *callbacks],
+    )
     network.save(run.model_path)
 
     metrics = evaluate_model(network, source)
@@ -65,7 +92,7 @@ def train(data, *, output=None, shelf="saved_models", seed=0, model=None, recipe
     metrics["export"] = str(export_saved_model(network, source.name, source.class_names, shelf=shelf))
     metrics["seconds"] = round(time.monotonic() - began, 1)
     run.write_json("metrics.json", metrics)
-    Checkpoints(run.checkpoint_folder, rows).remove()
+    shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
     console.print(f"test accuracy {metrics['accuracy']:.2%} after {metrics['seconds']:.0f} s")
     console.print(f"run: {run.folder}", soft_wrap=True)
     console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
@@ -84,16 +111,9 @@ def configuration(source, seed, model_overrides, recipe_overrides):
     }
 
 
-def fit(network, source, recipe, seed, run, resumed, console):
-    """Compiles and trains `network`, from the run's newest checkpoint if there is one; returns the history."""
+def fit(network, source, recipe, seed, *, first_epoch=0, callbacks=()):
+    """Trains a compiled classifier on the train split of `source`, with its validation split beside."""
     split = source.splits["train"]
-    steps = steps_per_epoch(split, recipe.batch_size)
-    network.compile(recipe.optimizer(steps), recipe.loss(), metrics=["accuracy"], jit_compile=True)
-    rows = []
-    checkpoints = Checkpoints(run.checkpoint_folder, rows)
-    done = checkpoints.restore(network) if resumed else 0
-    if done:
-        console.print(f"going on after epoch {done} of {recipe.epochs}")
     common = {"num_classes": len(source.class_names), "preprocess": normalize_pixels}
     network.fit(
         training_dataset(
@@ -101,21 +121,15 @@ def fit(network, source, recipe, seed, run, resumed, console):
             batch_size=recipe.batch_size,
             seed=seed,
             num_epochs=recipe.epochs,
-            first_epoch=done,
+            first_epoch=first_epoch,
             augment=functools.partial(augment_images, max_shift=recipe.max_shift, noise_std=recipe.noise_std),
             **common,
         ),
-        initial_epoch=done,
+        initial_epoch=first_epoch,
         epochs=recipe.epochs,
-        steps_per_epoch=steps,
+        steps_per_epoch=steps_per_epoch(split, recipe.batch_size),
         validation_data=evaluation_dataset(source.splits["validation"], batch_size=256, **common),
-        callbacks=[
-            keras.callbacks.SwapEMAWeights(),
-            History(rows, run.write_history),
-            checkpoints,
-            ProgressBar(console, recipe.epochs, steps * recipe.batch_size),
-        ],
+        callbacks=[*([keras.callbacks.SwapEMAWeights()] if recipe.ema_momentum else []), *callbacks],
         shuffle=False,  # the data set shuffles itself
         verbose=0,
     )
-    return rows

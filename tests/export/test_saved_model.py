@@ -1,0 +1,138 @@
+"""The SavedModel: the live model's numbers from raw pixels, in a process without this package."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_perceiver import build_classifier
+from keras_perceiver._checks import InputError
+from keras_perceiver.data import normalize_pixels
+from keras_perceiver.export import SavedClassifier, export_saved_model, predict
+
+NAMES = ["zebra", "yak", "wolf"]
+
+ANSWER = """
+import sys
+import numpy as np
+import tensorflow as tf
+folder, images, out = sys.argv[1:]
+endpoint = tf.saved_model.load(folder).signatures["serving_default"]
+answer = endpoint(image=tf.constant(np.load(images)))
+np.savez(out, **{name: value.numpy() for name, value in answer.items()})
+assert not any(name.startswith("keras_perceiver") for name in sys.modules), "the package was imported"
+"""
+
+
+@pytest.fixture
+def model():
+    model = build_classifier(
+        (5, 7, 1),
+        3,
+        num_bands=2,
+        num_latents=3,
+        latent_dim=8,
+        num_blocks=2,
+        num_cross_attends=2,
+        num_self_attention_layers=1,
+        num_self_attention_heads=2,
+    )
+    rng = np.random.default_rng(2)
+    model.get_layer("logits").kernel.assign(rng.normal(size=(8, 3)))
+    return model
+
+
+def pixels(count, seed=3):
+    return np.random.default_rng(seed).integers(0, 256, (count, 5, 7, 1)).astype(np.float32)
+
+
+def test_the_export_equals_the_live_model_in_a_process_without_the_package(model, tmp_path):
+    images = pixels(11)
+    live = keras.ops.convert_to_numpy(model(normalize_pixels(images)))
+    folder = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    np.save(tmp_path / "images.npy", images)
+    script = [sys.executable, "-c", ANSWER, str(folder), str(tmp_path / "images.npy"), str(tmp_path / "answer.npz")]
+    subprocess.run(script, check=True, cwd=tmp_path, capture_output=True)
+    answer = np.load(tmp_path / "answer.npz")
+    assert set(answer) == {"logits", "probabilities"}
+    assert np.ptp(live, axis=0).min() > 1e-2  # the answers depend on the pictures
+    np.testing.assert_allclose(answer["logits"], live, atol=1e-5)
+    exponentials = np.exp(live)
+    np.testing.assert_allclose(
+        answer["probabilities"], exponentials / exponentials.sum(axis=1, keepdims=True), atol=1e-6
+    )
+
+
+def test_a_keras_file_equals_the_live_model(model, tmp_path):
+    images = normalize_pixels(pixels(3))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(images), model(images), atol=1e-6)
+
+
+def test_each_export_is_a_new_version_and_the_old_one_stays(model, tmp_path):
+    first = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    before = SavedClassifier(first).logits(pixels(2))
+    model.get_layer("logits").bias.assign(np.ones(3))
+    second = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    assert [first.name, second.name] == ["1", "2"]
+    np.testing.assert_array_equal(SavedClassifier(first).logits(pixels(2)), before)
+    newest = SavedClassifier(tmp_path / "animals")
+    np.testing.assert_allclose(newest.logits(pixels(2)), before + 1, atol=1e-6)
+    assert sorted(p.name for p in (tmp_path / "animals").iterdir()) == ["1", "2"]
+
+
+def test_an_export_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_perceiver.export.saved_model._write", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    assert list((tmp_path / "animals").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../animals", "a/b", "", ".hidden", "-x", "a b"])
+def test_a_name_that_could_leave_the_shelf_is_refused(model, tmp_path, name):
+    with pytest.raises(InputError, match="`name` must begin with a letter or digit"):
+        export_saved_model(model, name, NAMES, shelf=tmp_path / "shelf")
+    assert not (tmp_path / "shelf").exists()
+
+
+def test_class_names_that_do_not_fit_are_refused(model, tmp_path):
+    with pytest.raises(InputError, match="class_names=2, logits=3"):
+        export_saved_model(model, "animals", NAMES[:2], shelf=tmp_path)
+
+
+def test_predictions_name_the_best_classes_of_each_file(model, tmp_path):
+    from PIL import Image
+
+    folder = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    images, files = pixels(4), []
+    for i, image in enumerate(images):
+        files.append(tmp_path / f"{i}.png")
+        Image.fromarray(image[..., 0].astype(np.uint8)).save(files[-1])
+    probabilities = SavedClassifier(folder).probabilities(images)
+    for prediction, file, row in zip(predict(folder.parent, files, top=2), files, probabilities, strict=True):
+        order = np.argsort(-row)
+        assert prediction.file == str(file)
+        assert prediction.classes == tuple(NAMES[i] for i in order[:2])
+        np.testing.assert_allclose(prediction.probabilities, row[order[:2]], rtol=1e-5)
+    inverted = predict(folder, files, top=1, invert=True)
+    expected = SavedClassifier(folder).probabilities(255 - images).max(axis=1)
+    np.testing.assert_allclose([p.probabilities[0] for p in inverted], expected, rtol=1e-5)
+
+
+def test_what_is_no_export_is_refused(tmp_path, model):
+    with pytest.raises(InputError, match="`saved_model` must be a folder"):
+        SavedClassifier(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="`saved_model` must be the folder of a SavedModel"):
+        SavedClassifier(tmp_path)
+    folder = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    (folder / "saved_model.pb").write_bytes(b"broken")
+    with pytest.raises(InputError, match="must be whole"):
+        SavedClassifier(folder)
+    description = folder / "assets.extra" / "perceiver.json"
+    description.write_text(json.dumps({"class_names": NAMES}))
+    with pytest.raises(InputError, match="exported by keras-perceiver"):
+        SavedClassifier(folder)

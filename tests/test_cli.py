@@ -1,0 +1,129 @@
+"""The command: complete help, one clear message and exit code 2 for wrong input, and no more on stderr."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from keras_perceiver.cli import app
+from keras_perceiver.data import load_source
+from tests.tiny import TINY_OPTIONS
+
+VERBS = ("train", "evaluate", "predict", "describe")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def refused(result, *parts):
+    """Exit code 2, nothing on stdout, and one line that says what is wrong."""
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("keras-perceiver: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_help_names_every_verb_and_each_explains_itself():
+    result = run("--help")
+    assert result.exit_code == 0
+    for verb in VERBS:
+        assert verb in result.stdout
+        assert run(verb, "--help").exit_code == 0
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    split = load_source("digits").splits["test"]
+    files = []
+    for index in range(3):
+        image = split.examples[index, ..., 0].repeat(4, axis=0).repeat(4, axis=1)
+        files.append(tmp_path / f"{index}.png")
+        Image.fromarray(image).save(files[-1])
+    return files
+
+
+def test_predict_prints_the_best_classes_of_each_picture(tiny_run, pictures):
+    export = tiny_run.read_json("metrics.json")["export"]
+    answers = json.loads(run("predict", export, *pictures, "--top", 2, "--json").stdout)
+    assert [answer["file"] for answer in answers] == [str(p) for p in pictures]
+    table = run("predict", export, *pictures, "--top", 2)
+    assert table.exit_code == 0
+    for answer in answers:
+        assert len(answer["classes"]) == 2
+        assert answer["probabilities"] == sorted(answer["probabilities"], reverse=True)
+        for name, probability in zip(answer["classes"], answer["probabilities"], strict=True):
+            assert name in table.stdout
+            assert f"{probability:.2%}" in table.stdout
+
+
+def test_evaluate_prints_the_figures_of_the_run(tiny_run):
+    metrics = tiny_run.read_json("metrics.json")
+    printed = json.loads(run("evaluate", tiny_run.folder, "--json").stdout)
+    assert printed == {name: metrics[name] for name in printed}
+    assert f"accuracy {metrics['accuracy']:.2%}" in run("evaluate", tiny_run.folder).stdout
+
+
+def test_describe_prints_the_papers_figures():
+    assert json.loads(run("describe", "imagenet", "--json").stdout)["parameters"] == 44_912_254
+    table = run("describe", "imagenet").stdout
+    assert "44,912,254" in table
+    assert "cross_attention_2" in table
+    assert run("describe", "digits").exit_code == 0
+
+
+def test_an_unknown_data_set_is_refused_with_the_nearest_name():
+    refused(run("train", "digist"), "data='digist'", "Did you mean 'digits'?")
+
+
+def test_a_size_that_does_not_divide_is_refused(tmp_path):
+    refused(run("train", "digits", "--latent-dim", 33, "--output", tmp_path / "run"), "latent_dim=33")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_folder_that_holds_another_run_is_refused(tiny_run):
+    options = ["--output", tiny_run.folder, "--seed", 4, *TINY_OPTIONS]
+    refused(run("train", "digits", *options), "seed: 3 there, 4 here", "--output")
+
+
+def test_an_unreadable_picture_is_refused(tiny_run, tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    export = tiny_run.read_json("metrics.json")["export"]
+    refused(run("predict", export, tmp_path / "a.png"), "a.png", "readable picture")
+
+
+def test_a_folder_that_is_no_saved_model_is_refused(tmp_path):
+    refused(run("predict", tmp_path, "a.png"), str(tmp_path), "folder of a SavedModel")
+
+
+def test_what_is_no_run_and_no_model_is_refused(tmp_path):
+    refused(run("evaluate", tmp_path), str(tmp_path), "config.json")
+    refused(run("describe", "imagenette"), "Did you mean 'imagenet'?")
+
+
+def test_missing_and_unknown_options_end_with_code_2():
+    assert run("train").exit_code == 2
+    assert run("train", "digits", "--no-such-option").exit_code == 2
+
+
+def test_the_installed_command_says_nothing_but_its_message():
+    """In a fresh process: TensorFlow's notes of its own start-up stay out."""
+    command = [sys.executable, "-c", "from keras_perceiver_command import main; main()", "train", "digist"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith("keras-perceiver: `data` must be one of the known data sets")
+
+
+def test_predictions_of_the_command_depend_on_the_picture(tiny_run, pictures):
+    export = tiny_run.read_json("metrics.json")["export"]
+    rows = [answer["probabilities"] for answer in json.loads(run("predict", export, *pictures, "--json").stdout)]
+    assert len(np.unique(rows, axis=0)) == len(pictures)

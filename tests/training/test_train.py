@@ -1,0 +1,131 @@
+"""The main job at a tiny budget: what it leaves, that it repeats, resumes, and cannot learn from noise."""
+
+import csv
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_perceiver import build_classifier, training
+from keras_perceiver._checks import InputError
+from keras_perceiver.data import Split, evaluation_dataset, load_source, normalize_pixels
+from keras_perceiver.export import SavedClassifier
+from keras_perceiver.training.recipes import Recipe
+from keras_perceiver.training.runs import Run
+from keras_perceiver.training.train import configuration, fit
+from tests.tiny import TINY_MODEL, TINY_RECIPE, quiet
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_run_leaves_what_it_promises(tiny_run):
+    names = {p.name for p in tiny_run.folder.iterdir()}
+    assert names == {
+        "config.json",
+        "model.keras",
+        "history.csv",
+        "metrics.json",
+        "curves.png",
+        "confusion_matrix.png",
+    }
+    for name in ("curves.png", "confusion_matrix.png"):
+        assert (tiny_run.folder / name).read_bytes().startswith(PNG)
+    config = json.loads((tiny_run.folder / "config.json").read_text())
+    assert config["seed"] == 3
+    assert config["data"] == "digits"
+    assert config["model"]["num_latents"] == TINY_MODEL["num_latents"]
+    assert config["training"]["epochs"] == TINY_RECIPE["epochs"]
+    rows = list(csv.DictReader((tiny_run.folder / "history.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert set(rows[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"}
+
+
+def test_metrics_are_those_of_the_saved_model(tiny_run):
+    metrics = tiny_run.read_json("metrics.json")
+    split = load_source("digits").splits["test"]
+    logits = keras.models.load_model(tiny_run.model_path)(normalize_pixels(split.examples)).numpy()
+    assert metrics["accuracy"] == pytest.approx(np.mean(logits.argmax(axis=1) == split.labels))
+    assert np.sum(metrics["confusion_matrix"]) == 360
+    assert np.trace(metrics["confusion_matrix"]) == round(metrics["accuracy"] * 360)
+
+
+def test_evaluate_repeats_the_figures_exactly(tiny_run):
+    metrics = tiny_run.read_json("metrics.json")
+    for name, value in training.evaluate(tiny_run.folder).items():
+        assert metrics[name] == value, name
+
+
+def test_the_export_answers_like_the_saved_model(tiny_run):
+    images = load_source("digits").splits["test"].examples[:23]
+    expected = keras.models.load_model(tiny_run.model_path)(normalize_pixels(images)).numpy()
+    answered = SavedClassifier(tiny_run.read_json("metrics.json")["export"]).logits(images)
+    np.testing.assert_allclose(answered, expected, atol=1e-5)
+
+
+class Kill(keras.callbacks.Callback):
+    """Ends a run in the middle of an epoch, as a signal would."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.armed = epoch == self.epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.armed and batch == 3:
+            raise KeyboardInterrupt
+
+
+def test_a_killed_run_ends_like_one_that_was_never_killed(tmp_path):
+    arguments = {"seed": 5, "model": TINY_MODEL, "recipe": TINY_RECIPE, "shelf": tmp_path, "console": quiet()}
+    training.train("digits", output=tmp_path / "whole", **arguments)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(
+            "digits", output=tmp_path / "killed", callbacks=[Kill(epoch=2)], checkpoint_seconds=0.0, **arguments
+        )
+    assert not Run(tmp_path / "killed").is_finished
+    training.train("digits", output=tmp_path / "killed", **arguments)
+
+    histories = [(tmp_path / name / "history.csv").read_text() for name in ("whole", "killed")]
+    assert histories[0] == histories[1]
+    models = [keras.models.load_model(tmp_path / name / "model.keras") for name in ("whole", "killed")]
+    for ours, theirs in zip(*(model.weights for model in models), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
+
+
+def test_a_run_that_exists_is_refused_before_anything_is_trained(tiny_run):
+    with pytest.raises(InputError, match="finished"):
+        training.train("digits", output=tiny_run.folder, seed=3, model=TINY_MODEL, recipe=TINY_RECIPE, console=quiet())
+    with pytest.raises(InputError, match="seed: 3 there, 4 here"):
+        training.train("digits", output=tiny_run.folder, seed=4, model=TINY_MODEL, recipe=TINY_RECIPE, console=quiet())
+
+
+def test_arguments_that_contradict_each_other_leave_no_folder(tmp_path):
+    with pytest.raises(InputError, match="num_heads=4, latent_dim=33"):
+        training.train("digits", output=tmp_path / "run", model={"latent_dim": 33}, console=quiet())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_only_labels_that_mean_something_can_be_learned(shuffled):
+    """On shuffled labels a model stays at chance on data that it has not seen; on the true ones it does not."""
+    source = load_source("digits")
+    train = source.splits["train"]
+    labels = np.random.default_rng(11).permutation(train.labels) if shuffled else train.labels
+    splits = {**source.splits, "train": Split(train.examples, labels)}
+    source = dataclasses.replace(source, splits=splits)
+    recipe = Recipe(epochs=12, batch_size=32, learning_rate=4e-3, jit_compile=False)
+    model = configuration(source, 0, {"num_latents": 8, "latent_dim": 32}, {})["model"]
+    network = build_classifier(**model)
+    recipe.compile(network, len(train) // recipe.batch_size)
+    fit(network, source, recipe, seed=0)
+    split = source.splits["test"]
+    dataset = evaluation_dataset(split, batch_size=90, num_classes=10, preprocess=normalize_pixels)
+    accuracy = np.mean(network.predict(dataset, verbose=0).argmax(axis=1) == split.labels)
+    if shuffled:
+        assert accuracy < 0.2
+    else:
+        assert accuracy > 0.5

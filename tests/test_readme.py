@@ -1,0 +1,110 @@
+"""Every command and every block of Python in a document works as it stands there.
+
+A command that takes minutes runs at a tiny budget: the same verb, the same arguments, and smaller
+sizes behind them.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from keras_perceiver.cli import app
+from keras_perceiver.models import PRESETS
+from keras_perceiver.training import RECIPES
+from tests.tiny import TINY_MODEL, TINY_OPTIONS, TINY_RECIPE
+from tuning import __main__ as tuning_main
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ("README.md", "saved_models/README.md", "CONTRIBUTING.md")
+
+
+def blocks(language):
+    """The code blocks of all documents: a list of (document, text)."""
+    pattern = rf"```{language}\n(.*?)```"
+    return [(d, text) for d in DOCUMENTS for text in re.findall(pattern, (ROOT / d).read_text(), re.DOTALL)]
+
+
+def commands():
+    """Every command line of the documents, comments taken off: `a && b` is two commands."""
+    lines = [line.split(" #")[0] for _, text in blocks("bash") for line in text.splitlines()]
+    for document in DOCUMENTS:
+        lines += re.findall(r"`((?:keras-perceiver|python -m tuning) [a-z][^`]*)`", (ROOT / document).read_text())
+    parts = {part.strip() for line in lines for part in re.split(r"&&|;\s*done|;\s*do\b", line)}
+    return sorted(parts - {""})
+
+
+@pytest.fixture
+def users_folder(tiny_run, tmp_path, monkeypatch):
+    """A folder as the README's reader has it after the first command."""
+    (tmp_path / "saved_models" / "digits").mkdir(parents=True)
+    (tmp_path / "saved_models" / "digits" / "1").symlink_to(tiny_run.read_json("metrics.json")["export"])
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "digits-seed0").symlink_to(tiny_run.folder)
+    for name in ("picture.png", "scan.png"):
+        Image.fromarray(np.eye(16, dtype=np.uint8) * 255).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "keras-perceiver" in c and "train" not in c])
+def test_commands_of_the_documents(command, users_folder):
+    words = shlex.split(command)
+    assert Path(words[0]).name == "keras-perceiver"
+    result = CliRunner().invoke(app, words[1:])
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "keras-perceiver train" in c])
+def test_training_commands_of_the_documents_at_a_tiny_budget(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(command.replace("$seed", "1"))
+    result = CliRunner().invoke(app, [*words[words.index("train") :], *TINY_OPTIONS])
+    assert result.exit_code == 0, result.stderr
+    assert list((tmp_path / "saved_models" / "digits").iterdir())
+    assert list((tmp_path / "runs").glob("digits-seed*/metrics.json"))
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python -m tuning")])
+def test_tuning_commands_of_the_documents_at_a_tiny_budget(command, tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "digits", {**PRESETS["digits"], **TINY_MODEL})
+    monkeypatch.setitem(RECIPES, "digits", RECIPES["digits"].replaced(**TINY_RECIPE))
+    monkeypatch.chdir(tmp_path)
+    program = typer.Typer()
+    program.command()(tuning_main.main)
+    result = CliRunner().invoke(program, [*shlex.split(command)[3:], "--epochs", "1"])
+    assert result.exit_code == 0, result.stderr
+    assert "best of 3 trials" in result.stdout
+
+
+@pytest.mark.parametrize(("document", "text"), blocks("python"))
+def test_python_of_the_documents(document, text, users_folder, capsys):
+    exec(compile(text, document, "exec"), {"__name__": "__main__"})
+    for line in text.splitlines():
+        if "print(" in line and "  # " in line:
+            assert line.split("  # ")[1] in capsys.readouterr().out.replace("TensorShape", "")
+
+
+def test_every_command_of_the_documents_is_known_here():
+    """What is neither ours nor set-up would be run by no test."""
+    known = (
+        "keras-perceiver",
+        "python -m tuning",
+        "python3 -m venv .venv",
+        ".venv/bin/",
+        "bash .ci/run",
+        "for seed in",
+    )
+    assert [c for c in commands() if not c.startswith(known)] == []
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    assert "<!-- test command -->\n```bash\npython3 -m venv" in (ROOT / "README.md").read_text()
+    assert "<!-- test command -->" in (ROOT / ".ci" / "run").read_text()
+    assert "bash .ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()

@@ -6,6 +6,8 @@ where it is known, how to mend it.
 
 import difflib
 import math
+import os
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -64,6 +66,22 @@ def require_one_of(allowed, **arguments):
             f"`{name}` must be one of {', '.join(repr(a) for a in allowed)}",
             repair=nearest(value, allowed),
             **{name: value},
+        )
+
+
+def require_folder(**arguments):
+    """Requires each argument to be a folder in which files can be made, and makes it where it does not exist."""
+    for name, value in arguments.items():
+        try:
+            Path(value).mkdir(parents=True, exist_ok=True)
+            problem = None if os.access(value, os.W_OK | os.X_OK) else "permission denied"
+        except OSError as error:
+            problem = error.strerror
+        require(
+            problem is None,
+            f"`{name}` must be a folder that can be written to",
+            repair=f"({problem})",
+            **{name: str(value)},
         )
 
 

@@ -30,13 +30,6 @@ def training_dataset(split, *, batch_size, num_classes, seed, num_epochs, first_
         `steps_per_epoch(split, batch_size)` batches an epoch.
     """
     count = len(split)
-    require_positive(batch_size=batch_size)
-    require(
-        batch_size <= count,
-        "`batch_size` must be at most the number of examples",
-        batch_size=batch_size,
-        examples=count,
-    )
     examples, labels = tf.constant(split.examples), tf.constant(split.labels)
 
     def epoch_batches(epoch):
@@ -53,12 +46,22 @@ def training_dataset(split, *, batch_size, num_classes, seed, num_epochs, first_
             x = augment(x, seeds)
         return preprocess(x), tf.one_hot(tf.gather(labels, indices), num_classes)
 
+    steps = steps_per_epoch(split, batch_size)
     dataset = tf.data.Dataset.range(first_epoch, num_epochs).flat_map(epoch_batches)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return dataset.apply(tf.data.experimental.assert_cardinality(steps * (num_epochs - first_epoch))).prefetch(
+        tf.data.AUTOTUNE
+    )
 
 
 def steps_per_epoch(split, batch_size):
-    """Number of batches that `training_dataset` gives an epoch."""
+    """Number of batches that `training_dataset` gives an epoch; checks that there is one."""
+    require_positive(batch_size=batch_size)
+    require(
+        batch_size <= len(split),
+        "`batch_size` must be at most the number of training examples",
+        batch_size=batch_size,
+        examples=len(split),
+    )
     return len(split) // batch_size
 
 

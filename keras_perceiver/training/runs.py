@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from keras_perceiver._checks import InputError, require
+from keras_perceiver._checks import InputError, require, require_folder
 
 
 class Run:
@@ -46,13 +46,8 @@ class Run:
             InputError: where the folder holds a finished run, a run with another configuration,
                 or other files.
         """
-        require(
-            not self.folder.exists() or self.folder.is_dir(),
-            "`output` must be a folder, or not exist yet",
-            output=str(self.folder),
-        )
-        if not self.folder.exists() or not any(self.folder.iterdir()):
-            self.folder.mkdir(parents=True, exist_ok=True)
+        require_folder(output=self.folder)
+        if not any(self.folder.iterdir()):
             self.write_json("config.json", config)
             return False
         repair = "Choose another folder with `--output`, or remove this one."

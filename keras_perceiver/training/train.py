@@ -8,6 +8,7 @@ import time
 import keras
 from rich.console import Console
 
+from keras_perceiver._checks import require_folder
 from keras_perceiver.data import evaluation_dataset, load_source, normalize_pixels, training_dataset
 from keras_perceiver.data.images import augment_images
 from keras_perceiver.data.pipeline import steps_per_epoch
@@ -63,12 +64,14 @@ def train(
     recipe = RECIPES[source.name].replaced(**(recipe or {}))
     keras.utils.set_random_seed(seed)
     network = build_classifier(**config["model"], name=f"{source.name}_perceiver")
+    steps = steps_per_epoch(source.splits["train"], recipe.batch_size)
+    require_folder(shelf=shelf)
     run = Run(output or f"runs/{source.name}-seed{seed}")
     resumed = run.claim(config)
 
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
     console.print(f"{source.name}: {sizes} examples; a Perceiver of {network.count_params():,} parameters")
-    recipe.compile(network, steps_per_epoch(source.splits["train"], recipe.batch_size))
+    recipe.compile(network, steps)
     rows = []
     checkpoints = Checkpoints(run.checkpoint_folder, rows, checkpoint_seconds)
     done = checkpoints.restore(network) if resumed else 0

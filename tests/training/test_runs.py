@@ -38,7 +38,9 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path):
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "run").write_text("")
-    with pytest.raises(InputError, match="`output` must be a folder"):
+    with pytest.raises(
+        InputError, match=r"`output` must be a folder that can be written to. Received: output=.*exists"
+    ):
         Run(tmp_path / "run").claim(CONFIG)
 
 

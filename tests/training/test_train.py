@@ -106,6 +106,11 @@ def test_a_run_that_exists_is_refused_before_anything_is_trained(tiny_run):
 def test_arguments_that_contradict_each_other_leave_no_folder(tmp_path):
     with pytest.raises(InputError, match="num_heads=4, latent_dim=33"):
         training.train("digits", output=tmp_path / "run", model={"latent_dim": 33}, console=quiet())
+    with pytest.raises(InputError, match="batch_size=2000, examples=1293"):
+        training.train("digits", output=tmp_path / "run", recipe={"batch_size": 2000}, console=quiet())
+    (tmp_path / "shelf").write_text("")
+    with pytest.raises(InputError, match="`shelf` must be a folder that can be written to"):
+        training.train("digits", output=tmp_path / "run", shelf=tmp_path / "shelf", console=quiet())
     assert not (tmp_path / "run").exists()
 
 

@@ -8,6 +8,7 @@ import pathlib
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import numpy as np
 import pytest
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -18,9 +19,11 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture(autouse=True)
-def _clean_keras():
-    """Every test starts from the same seed and the float32 policy, and leaves no policy behind."""
+def _clean_keras(request):
+    """Every test starts from the same seeds and the float32 policy, and leaves no policy behind."""
     keras.utils.set_random_seed(1)
+    if hasattr(request.module, "RNG"):  # what a test draws must not depend on the tests before it
+        request.module.RNG = np.random.default_rng(0)
     yield
     keras.config.set_dtype_policy("float32")
 
@@ -55,3 +58,23 @@ def weight_layout(model):
     lines = [f"{json.dumps(w.path)}: {json.dumps(list(w.shape))}" for w in model.weights]
     lines.append(f'"parameters": {model.count_params()}')
     return "{\n  " + ",\n  ".join(lines) + "\n}\n"
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """A finished run of the main job at a tiny budget, with its export on a shelf beside it."""
+    from keras_perceiver.training import Run, train
+    from tests.tiny import TINY_MODEL, TINY_RECIPE, quiet
+
+    folder = tmp_path_factory.mktemp("tiny")
+    run = Run(folder / "run")
+    train(
+        "digits",
+        output=run.folder,
+        shelf=folder / "shelf",
+        seed=3,
+        model=TINY_MODEL,
+        recipe=TINY_RECIPE,
+        console=quiet(),
+    )
+    return run

@@ -10,6 +10,17 @@ from keras import ops, tree
 
 BATCH = 2
 
+# Arguments of `build_encoder` for a model that builds in a third of a second: N = 3, D = 2·11.
+SMALL_MODEL = {
+    "num_bands": 3,
+    "num_latents": 3,
+    "latent_dim": 22,
+    "num_blocks": 2,
+    "num_cross_attends": 2,
+    "num_self_attention_layers": 1,
+    "num_self_attention_heads": 2,
+}
+
 
 def check_layer(
     tmp_path, layer_class, arguments, inputs, *, precise=(), cancelled=(), output_dtypes=None, float64_tolerance=1e-5

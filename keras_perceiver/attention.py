@@ -67,12 +67,15 @@ def dot_product_attention(query, key, value, mask=None):
     """
     scores = ops.matmul(query * (1 / math.sqrt(query.shape[-1])), ops.transpose(key, (0, 1, 3, 2)))  # (B, h, N, M)
     scores = ops.cast(scores, at_least_float32(scores.dtype))
-    if mask is None:
-        weights = ops.softmax(scores, axis=-1)
-    else:
-        weights = ops.softmax(ops.where(mask, scores, MASKED_SCORE), axis=-1)
+    weights = softmax(scores if mask is None else ops.where(mask, scores, MASKED_SCORE))
+    if mask is not None:
         weights = ops.where(mask, weights, 0.0)
     return ops.matmul(ops.cast(weights, value.dtype), value)
+
+
+def softmax(scores):
+    """Softmax over the last axis, which may have one element alone: Keras' own warns of that as of a mistake."""
+    return ops.ones_like(scores) if scores.shape[-1] == 1 else ops.softmax(scores, axis=-1)
 
 
 def split_heads(x, num_heads):

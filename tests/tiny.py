@@ -11,7 +11,7 @@ TINY_MODEL = {
     "num_self_attention_layers": 1,
     "num_self_attention_heads": 2,
 }
-TINY_RECIPE = {"epochs": 3, "batch_size": 128, "ema_momentum": 0.9, "jit_compile": False}
+TINY_RECIPE = {"epochs": 3, "batch_size": 128, "jit_compile": False}
 TINY_OPTIONS = [
     f"--{name.replace('_', '-')}={value}" for name, value in {**TINY_MODEL, "epochs": 3, "batch_size": 128}.items()
 ] + ["--no-jit"]

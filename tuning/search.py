@@ -1,6 +1,5 @@
 """A search on one machine, by KerasTuner."""
 
-import functools
 import json
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from rich.table import Table
 
 from keras_perceiver._checks import require
 from keras_perceiver.data import evaluation_dataset, load_source, normalize_pixels, training_dataset
-from keras_perceiver.data.images import augment_images
+from keras_perceiver.data.images import augment_image
 from keras_perceiver.data.pipeline import steps_per_epoch
 from keras_perceiver.models import PRESETS
 from keras_perceiver.training import RECIPES, HyperPerceiver
@@ -71,7 +70,7 @@ def search(data, *, trials, epochs, seed=0, output=None, console):
         console=console,
     )
     common = {"num_classes": len(source.class_names), "preprocess": normalize_pixels}
-    augment = functools.partial(augment_images, max_shift=recipe.max_shift, noise_std=recipe.noise_std)
+    augment = augment_image(shift_rate=recipe.shift_rate, noise_std=recipe.noise_std)
     tuner.search(
         training_dataset(train, batch_size=recipe.batch_size, seed=seed, num_epochs=epochs, augment=augment, **common),
         epochs=epochs,

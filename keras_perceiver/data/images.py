@@ -16,35 +16,39 @@ def normalize_pixels(images):
     return tf.cast(images, tf.float32) / 127.5 - 1.0
 
 
-def augment_images(images, seeds, *, max_shift=0, noise_std=0.0):
-    """Moves pictures by whole pixels and adds noise; what is drawn depends on the seeds alone.
+def augment_image(*, shift_rate=0.0, noise_std=0.0):
+    """Light augmentation for small pictures: a function of one picture and its seed.
 
-    Pictures as small as the digits are not turned or moved by parts of a pixel: interpolation
-    blurs them into one another and costs several points of accuracy.
+    Pictures as small as the digits are moved by a whole pixel or not at all: interpolation blurs them into one another
+    and costs several points of accuracy.
 
     Args:
-        images: (B, H, W, c) float32 in [0, 255].
-        seeds: (B, 2) int32, one seed per example.
-        max_shift: pixels up, down, left or right; zeros move in.
+        shift_rate: probability of a move by one pixel up, down, left or right; zeros move in.
         noise_std: of Gaussian noise, in units of the pixels.
 
     Returns:
-        (B, H, W, c) float32.
+        Function `((H, W, c) float32 in [0, 255], (2,) int32 seed) -> (H, W, c) float32`, which draws nothing
+        but from its seed.
     """
-    if max_shift:
-        images = tf.map_fn(lambda pair: shift_image(*pair, max_shift), (images, seeds), fn_output_signature=tf.float32)
-    if noise_std:
-        noise = tf.vectorized_map(lambda seed: tf.random.stateless_normal(images.shape[1:], seed), seeds)
-        images = images + noise_std * noise
-    return images
+
+    def augment(image, seed):
+        if shift_rate:
+            image = shift_image(image, seed, shift_rate)
+        if noise_std:
+            image = image + noise_std * tf.random.stateless_normal(image.shape, seed + [1, 0])
+        return image
+
+    return augment
 
 
-def shift_image(image, seed, max_shift):
-    """Moves one (H, W, c) picture by up to `max_shift` whole pixels in each direction; zeros move in."""
-    height, width = image.shape[0], image.shape[1]
-    padded = tf.pad(image, [[max_shift, max_shift], [max_shift, max_shift], [0, 0]])
-    offset = tf.random.stateless_uniform((2,), seed, 0, 2 * max_shift + 1, tf.int32)
-    return tf.slice(padded, [offset[0], offset[1], 0], [height, width, image.shape[2]])
+def shift_image(image, seed, shift_rate):
+    """Moves one (H, W, c) picture by a pixel in one of four directions, with probability `shift_rate`."""
+    height, width, channels = image.shape
+    padded = tf.pad(image, [[1, 1], [1, 1], [0, 0]])
+    corners = tf.constant([[0, 1], [2, 1], [1, 0], [1, 2], [1, 1]])  # the last one leaves it where it is
+    draw = tf.random.stateless_uniform((), seed) / shift_rate  # below 1: moved
+    corner = corners[tf.minimum(tf.cast(draw * 4, tf.int32), 4)]
+    return tf.slice(padded, tf.concat([corner, [0]], 0), [height, width, channels])
 
 
 def read_image(path, shape, *, invert=False):

@@ -22,8 +22,8 @@ def training_dataset(split, *, batch_size, num_classes, seed, num_epochs, first_
         seed: of the order and the augmentation.
         num_epochs: epochs of the whole run.
         first_epoch: 0, or the epoch at which a resumed run goes on.
-        preprocess: function of a batch of raw examples, such as `normalize_pixels`.
-        augment: optional function `(raw examples (B, ..) float32, seeds (B, 2) int32) -> (B, ..)`.
+        preprocess: function of raw examples, one or a batch of them, such as `normalize_pixels`.
+        augment: optional function `(raw example float32, (2,) int32 seed) -> example`.
 
     Returns:
         `tf.data.Dataset` of `((B, ..) float32, (B, num_classes) float32)`;
@@ -36,15 +36,15 @@ def training_dataset(split, *, batch_size, num_classes, seed, num_epochs, first_
         # Hashed, as neighbouring epochs and neighbouring indices must not add up to the same seed.
         epoch_seed = tf.random.stateless_uniform((2,), (seed, epoch), None, None, tf.int32)
         order = tf.random.experimental.stateless_shuffle(tf.range(count), epoch_seed)
-        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
-        return batches.map(lambda indices: make_batch(indices, epoch_seed), num_parallel_calls=tf.data.AUTOTUNE)
+        chosen = tf.data.Dataset.from_tensor_slices(order)
+        chosen = chosen.map(lambda index: make_example(index, epoch_seed), num_parallel_calls=tf.data.AUTOTUNE)
+        return chosen.batch(batch_size, drop_remainder=True)
 
-    def make_batch(indices, epoch_seed):
-        x = tf.cast(tf.gather(examples, indices), tf.float32)
+    def make_example(index, epoch_seed):
+        x = tf.cast(examples[index], tf.float32)
         if augment is not None:
-            seeds = tf.stack([tf.fill(tf.shape(indices), epoch_seed[0]), epoch_seed[1] + indices], axis=-1)
-            x = augment(x, seeds)
-        return preprocess(x), tf.one_hot(tf.gather(labels, indices), num_classes)
+            x = augment(x, tf.stack([epoch_seed[0], epoch_seed[1] + index]))
+        return preprocess(x), tf.one_hot(labels[index], num_classes)
 
     steps = steps_per_epoch(split, batch_size)
     dataset = tf.data.Dataset.range(first_epoch, num_epochs).flat_map(epoch_batches)

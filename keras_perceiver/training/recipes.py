@@ -12,9 +12,8 @@ from keras_perceiver._checks import require, require_between, require_positive
 class Recipe:
     """Settings of one training run.
 
-    AdamW with a learning rate that rises linearly over the first steps and falls along a cosine to zero; biases,
-    LayerNorm and the latent array are not decayed. Of the weights an exponential moving average is
-    kept, which is what is evaluated and saved at the end.
+    AdamW with a learning rate that rises linearly over the first steps and falls along a cosine to
+    zero; biases, LayerNorm and the latent array are not decayed.
 
     Attributes:
         epochs: passes over the training examples, at least 1.
@@ -23,9 +22,9 @@ class Recipe:
         warmup_fraction: of all steps, in [0, 1).
         weight_decay: decoupled, times the learning rate, a step.
         label_smoothing: in [0, 1).
-        ema_momentum: in [0, 1); 0 for no average.
-        max_shift: pixels by which an image is moved at most, in whole pixels, zeros moving in.
-        noise_std: of Gaussian noise that is added to pixels in [0, 255].
+        beta_2: in [0, 1), of the second moments.
+        shift_rate: in [0, 1], see `augment_image`.
+        noise_std: at least 0, see `augment_image`.
         jit_compile: whether XLA compiles the training step; worth its seconds but for the shortest runs.
     """
 
@@ -35,15 +34,15 @@ class Recipe:
     warmup_fraction: float = 0.0
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
-    ema_momentum: float = 0.0
-    max_shift: int = 0
+    beta_2: float = 0.999
+    shift_rate: float = 0.0
     noise_std: float = 0.0
     jit_compile: bool = True
 
     def __post_init__(self):
         require_positive(epochs=self.epochs, batch_size=self.batch_size)
-        require_between(0, 1, label_smoothing=self.label_smoothing, ema_momentum=self.ema_momentum)
-        require_between(0, 1, warmup_fraction=self.warmup_fraction)
+        require_between(0, 1, label_smoothing=self.label_smoothing, warmup_fraction=self.warmup_fraction)
+        require_between(0, 1, beta_2=self.beta_2, shift_rate=self.shift_rate)
         require_between(0, float("inf"), weight_decay=self.weight_decay, noise_std=self.noise_std)
         require(self.learning_rate > 0, "`learning_rate` must be positive", learning_rate=self.learning_rate)
 
@@ -57,12 +56,7 @@ class Recipe:
             warmup_steps=warmup_steps,
             decay_steps=steps - warmup_steps,
         )
-        optimizer = keras.optimizers.AdamW(
-            schedule,
-            weight_decay=self.weight_decay,
-            use_ema=self.ema_momentum > 0,
-            ema_momentum=self.ema_momentum or 0.99,
-        )
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=self.weight_decay, beta_2=self.beta_2)
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "latent_array"])
         return optimizer
 
@@ -87,14 +81,17 @@ class Recipe:
 
 
 RECIPES = {
+    # Chosen by cross-validation within the training four fifths. What helped most: several heads in the
+    # cross-attends, and moving pictures gently, by whole pixels.
     "digits": Recipe(
-        epochs=100,
-        batch_size=64,
-        learning_rate=2e-3,
-        warmup_fraction=0.05,
-        weight_decay=0.05,
+        epochs=50,
+        batch_size=32,
+        learning_rate=3e-3,
+        warmup_fraction=0.1,
+        weight_decay=0.1,
         label_smoothing=0.1,
-        ema_momentum=0.99,
-        max_shift=1,
+        beta_2=0.99,
+        shift_rate=0.4,
+        noise_std=20.0,
     ),
 }

@@ -1,7 +1,6 @@
 """The main job: data -> a trained, evaluated and exported model in a run folder."""
 
 import dataclasses
-import functools
 import shutil
 import time
 
@@ -10,7 +9,7 @@ from rich.console import Console
 
 from keras_perceiver._checks import require_folder
 from keras_perceiver.data import evaluation_dataset, load_source, normalize_pixels, training_dataset
-from keras_perceiver.data.images import augment_images
+from keras_perceiver.data.images import augment_image
 from keras_perceiver.data.pipeline import steps_per_epoch
 from keras_perceiver.export import export_saved_model
 from keras_perceiver.models import PRESETS, build_classifier
@@ -125,14 +124,14 @@ def fit(network, source, recipe, seed, *, first_epoch=0, callbacks=()):
             seed=seed,
             num_epochs=recipe.epochs,
             first_epoch=first_epoch,
-            augment=functools.partial(augment_images, max_shift=recipe.max_shift, noise_std=recipe.noise_std),
+            augment=augment_image(shift_rate=recipe.shift_rate, noise_std=recipe.noise_std),
             **common,
         ),
         initial_epoch=first_epoch,
         epochs=recipe.epochs,
         steps_per_epoch=steps_per_epoch(split, recipe.batch_size),
         validation_data=evaluation_dataset(source.splits["validation"], batch_size=256, **common),
-        callbacks=[*([keras.callbacks.SwapEMAWeights()] if recipe.ema_momentum else []), *callbacks],
+        callbacks=callbacks,
         shuffle=False,  # the data set shuffles itself
         verbose=0,
     )

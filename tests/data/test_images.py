@@ -1,12 +1,14 @@
 """Reading pictures, what stands in front of a model, and augmentation."""
 
+import collections
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data.images import normalize_pixels, read_image, shift_image
+from keras_perceiver.data.images import augment_image, normalize_pixels, read_image, shift_image
 
 
 def save(pixels, path, **options):
@@ -82,18 +84,29 @@ def test_a_truncated_picture_is_refused(tmp_path):
         read_image(path, (8, 8, 1))
 
 
-def test_a_shift_moves_whole_pixels_and_zeros_move_in():
+def test_a_shift_moves_one_pixel_in_one_direction_and_zeros_move_in():
     image = np.arange(1, 13, dtype=np.float32).reshape(3, 4, 1)
     padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
-    legal = {padded[i : i + 3, j : j + 4].tobytes() for i in range(3) for j in range(3)}
-    seen = {shift_image(tf.constant(image), tf.constant([5, n]), 1).numpy().tobytes() for n in range(200)}
-    assert seen == legal
+    legal = {padded[i : i + 3, j : j + 4].tobytes(): (i, j) for i, j in [(0, 1), (2, 1), (1, 0), (1, 2), (1, 1)]}
+    moves = collections.Counter(
+        legal[shift_image(tf.constant(image), tf.constant([5, n]), 0.4).numpy().tobytes()] for n in range(500)
+    )
+    assert 270 < moves.pop((1, 1)) < 330  # six in ten stay where they are
+    assert all(30 < count < 70 for count in moves.values())
+    assert len(moves) == 4
+
+
+def test_noise_has_the_given_scale():
+    noisy = augment_image(noise_std=20.0)(tf.zeros((61, 67, 1)), tf.constant([1, 2])).numpy()
+    assert abs(noisy.mean()) < 1.5
+    assert 19 < noisy.std() < 21
 
 
 def test_augmentation_is_a_function_of_the_seed_inside_map_too():
     image = tf.reshape(tf.range(20.0), (5, 4, 1))
+    augment = augment_image(shift_rate=0.5, noise_std=0.1)
     seeds = tf.data.Dataset.range(23).map(lambda n: tf.stack([tf.cast(n, tf.int32), 1]))
-    inside = [x.numpy() for x in seeds.map(lambda seed: shift_image(image, seed, 2), num_parallel_calls=4)]
-    outside = [shift_image(image, seed, 2).numpy() for seed in seeds]
+    inside = [x.numpy() for x in seeds.map(lambda seed: augment(image, seed), num_parallel_calls=4)]
+    outside = [augment(image, seed).numpy() for seed in seeds]
     np.testing.assert_array_equal(inside, outside)
-    assert len({x.tobytes() for x in inside}) > 5
+    assert len({x.tobytes() for x in inside}) == 23

@@ -35,7 +35,7 @@ def augment_image(*, shift_rate=0.0, noise_std=0.0):
         if shift_rate:
             image = shift_image(image, seed, shift_rate)
         if noise_std:
-            image = image + noise_std * tf.random.stateless_normal(image.shape, seed + [1, 0])
+            image = image + noise_std * tf.random.stateless_normal(image.shape, tf.add(seed, [1, 0]))
         return image
 
     return augment

@@ -16,8 +16,8 @@ from typing import NamedTuple
 from keras import ops
 
 from keras_perceiver import byte_arrays
-from keras_perceiver.attention import merge_heads, split_heads
-from keras_perceiver.factored import MASKED_SCORE, factored_sum
+from keras_perceiver.attention import MASKED_SCORE, merge_heads, split_heads
+from keras_perceiver.factored import factored_sum
 
 
 def factored_cross_attention(query, byte_array, projection, *, num_heads, epsilon, memory_budget):
@@ -26,7 +26,7 @@ def factored_cross_attention(query, byte_array, projection, *, num_heads, epsilo
     Equal to `attention.dense_cross_attention`; arguments and result are the same.
 
     Args:
-        memory_budget: bytes that the scores of one block may take.
+        memory_budget: bytes that the temporaries of one block of bytes may take.
     """
     g = absorb_keys(query, projection, num_heads)  # (B, h·N, C)
     segments = [_Segment(s, g.dtype, epsilon) for s in byte_arrays.segments(byte_array).values()]

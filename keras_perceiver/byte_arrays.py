@@ -5,7 +5,8 @@ A *segment* is the byte array of one modality: a dictionary of
 - `content`: (B, S_1, .., S_d, c), what the data say;
 - `tables`: list of positions and other features that are the same for every example, each of
   shape (s_1, .., s_d, E) with every s_a equal to S_a or to 1;
-- `padding_mask`, optional: (B, S_1, .., S_d) bool, True where the byte is real.
+- `padding_mask`, optional: (B, S_1, .., S_d) bool, True where the byte is real;
+- `normalized`, optional: (B, S_1, .., S_d, c + 2), what `normalized_content` returns for the segment.
 
 Row m = (i_1, .., i_d) of the array it stands for is the concatenation of `content` and of every
 table, broadcast over the axes on which it does not vary. A *byte array* is one segment, or a
@@ -74,6 +75,13 @@ def check_segment_shape(name, shape):
         f"`content`{where} must have the shape (B, S_1, .., S_d, c) with c known",
         content_shape=content,
     )
+    if "normalized" in shape:
+        require(
+            tuple(shape["normalized"])[1:] == (*content[1:-1], content[-1] + 2),
+            f"`normalized`{where} must have the shape (B, S_1, .., S_d, c + 2)",
+            normalized_shape=tuple(shape["normalized"]),
+            content_shape=content,
+        )
     for table in map(tuple, shape["tables"]):
         fits = len(table) == len(content) - 1 and all(
             s == 1 or s is None or axis is None or s == axis for s, axis in zip(table, content[1:-1], strict=False)

@@ -33,7 +33,10 @@ Structures, dictionaries of tensors of one float dtype; all keys but `content` a
 import numpy as np
 from keras import ops
 
-MASKED_SCORE = -1e30  # below every score that is possible, and finite: a row of them has no NaN
+from keras_perceiver.attention import MASKED_SCORE
+
+NUM_TEMPORARIES = 4  # arrays of the size of a block's scores that exist at one time
+USUAL_BATCH = 32  # examples for which a grid counts as small where the batch is not known
 
 
 def factored_sum(queries, rows, memory_budget):
@@ -42,7 +45,7 @@ def factored_sum(queries, rows, memory_budget):
     Args:
         queries: list of queries, one a segment.
         rows: list of rows, one a segment.
-        memory_budget: bytes that the scores of one block may take; a block has at least one of the P rows.
+        memory_budget: bytes that the temporaries of one block may take; a block has at least one of the P rows.
 
     Returns:
         List of sums in the structure of the queries, zero for queries whose every score is below
@@ -238,18 +241,26 @@ def _slopes(query, cotangent, rows, logsumexp, slope):
     return weights * (scores(cotangent, rows) - slope[..., None, None]), weights
 
 
-def block_length(query, rows, memory_budget):
-    """How many of the P rows a block takes so that its scores fit into `memory_budget` bytes: p.
+def row_bytes(num_queries, inner, itemsize):
+    """Bytes of the temporaries that one of the P rows of one example needs."""
+    return NUM_TEMPORARIES * num_queries * inner * itemsize
 
-    An integer where B, P and Q are known when the graph is built, a scalar tensor otherwise.
+
+def block_length(query, rows, memory_budget):
+    """How many of the P rows a block takes so that its temporaries fit into `memory_budget` bytes: p.
+
+    An integer where shapes are known when the graph is built, else a scalar tensor; but small grids are
+    taken in one piece where only the batch is unknown.
     """
     batch, num_queries = ops.shape(query["content"])[:2]
     outer, inner = ops.shape(rows["content"])[1:3]
     itemsize = np.dtype(ops.dtype(query["content"])).itemsize
-    fitting = memory_budget // (batch * num_queries * inner * itemsize)
+    fitting = memory_budget // row_bytes(num_queries, inner, itemsize)  # for one example
     if isinstance(fitting, int) and isinstance(outer, int):
-        return min(max(fitting, 1), outer)
-    return ops.minimum(ops.maximum(fitting, 1), outer)
+        batch = 1 if not isinstance(batch, int) and fitting >= USUAL_BATCH * outer else batch
+        if isinstance(batch, int):
+            return min(max(fitting // batch, 1), outer)
+    return ops.minimum(ops.maximum(fitting // batch, 1), outer)
 
 
 def _over_blocks(add_block, carry, length, block):

@@ -21,7 +21,8 @@ of the rows). With D = ⟨dz, z⟩ for a cotangent dz:
     d features = p_m (s_m(dz) - D) query + p_m dz
 
 Both directions go through the rows in blocks of P and keep nothing of size N x M: forward a running maximum and
-sum, backward the logsumexp from which p is computed again.
+total, from which p is computed again backward. (The logsumexp would be one number instead of two, but at scores of
+1e4 its rounding error is p's.)
 
 Structures, dictionaries of tensors of one float dtype; all keys but `content` are optional, and `outer`, `inner` and
 `shared` need a `scale`. R stands for all queries of an example, h·N:
@@ -58,16 +59,19 @@ def factored_sum(queries, rows, memory_budget):
         groups = _unflatten(tensors, query_keys + row_keys)
         queries, rows = groups[: len(query_keys)], groups[len(query_keys) :]
         blocks = [block_length(*segment, memory_budget) for segment in zip(queries, rows, strict=True)]
-        sums, logsumexp = _forward(queries, rows, blocks)
+        sums, top, inverse_total = _forward(queries, rows, blocks)
 
         def gradient(*arguments, upstream=None):
             upstream = arguments if upstream is None else upstream
             upstream = upstream[0] if isinstance(upstream[0], (tuple, list)) else upstream
-            cotangents = _unflatten(upstream, query_keys)
+            cotangents = [  # of sums in units of exp(top)
+                {key: value * inverse_total[..., None] for key, value in group.items()}
+                for group in _unflatten(upstream, query_keys)
+            ]
             slope = sum(ops.sum(c[key] * s[key], axis=-1) for c, s in zip(cotangents, sums, strict=True) for key in c)
             segments = list(zip(queries, cotangents, rows, blocks, strict=True))
-            query_gradients = [_query_gradient(*segment, logsumexp, slope) for segment in segments]
-            return tuple(_flatten(query_gradients + [_row_gradient(*segment, logsumexp, slope) for segment in segments]))
+            query_gradients = [_query_gradient(*segment, top, slope) for segment in segments]
+            return tuple(_flatten(query_gradients + [_row_gradient(*segment, top, slope) for segment in segments]))
 
         return tuple(_flatten(sums)), gradient
 
@@ -111,7 +115,8 @@ def push(slopes, weights, query, cotangent, rows):
 
     def total(key):
         product = _transposed_product(slopes, query[key]) + _transposed_product(weights, cotangent[key])
-        return ops.reshape(product, (*ops.shape(slopes)[:1], *ops.shape(slopes)[2:], -1))  # (B, P, Q, c or E)
+        batch, _, outer, inner = ops.shape(slopes)
+        return ops.reshape(product, (batch, outer, inner, query[key].shape[-1]))  # (B, P, Q, c or E)
 
     gradient = {"content": total("content")}
     if "scale" in rows:
@@ -146,22 +151,25 @@ def _flat_weights(weights):
 
 
 def _forward(queries, rows, blocks):
-    """The sums, and the logsumexp (B, R) of all segments together."""
+    """The sums; and, over all segments, the maximum `top` and the inverse of the total weight in units of exp(top).
+
+    A query that sees nothing has the inverse zero, which makes its result and all its gradients zero.
+    """
     parts = [_running_sum(*segment) for segment in zip(queries, rows, blocks, strict=True)]
     top = parts[0]["top"]
     for part in parts[1:]:
         top = ops.maximum(top, part["top"])
-    logsumexp = top + ops.log(sum(part["total"] * ops.exp(part["top"] - top) for part in parts))  # (B, R)
-    # The logsumexp of a query that sees nothing becomes so large that all its weights are zero, here and backward.
-    logsumexp = ops.where(logsumexp > MASKED_SCORE / 2, logsumexp, -MASKED_SCORE)[..., None]  # (B, R, 1)
+    total = sum(part["total"] * ops.exp(part["top"] - top) for part in parts)  # (B, R)
+    inverse_total = ops.where(top > MASKED_SCORE / 2, 1 / total, ops.zeros_like(total))
     sums = []
     for part in parts:
-        total = {key: value * ops.exp(part["top"][..., None] - logsumexp) for key, value in part["sum"].items()}
+        factor = (ops.exp(part["top"] - top) * inverse_total)[..., None]  # (B, R, 1)
+        total = {key: value * factor for key, value in part["sum"].items()}
         if "outer" in part:
             top_then, outer = (ops.transpose(part[key], (1, 2, 0)) for key in ("outer_top", "outer"))  # (B, R, P)
-            total["outer"] = outer * ops.exp(top_then - logsumexp)
+            total["outer"] = outer * ops.exp(top_then - top[..., None]) * inverse_total[..., None]
         sums.append(total)
-    return sums, logsumexp[..., 0]
+    return sums, top, inverse_total
 
 
 def _running_sum(query, rows, block):
@@ -200,7 +208,7 @@ def _running_sum(query, rows, block):
     return _over_blocks(add_block, carry, ops.shape(rows["content"])[1], block)
 
 
-def _query_gradient(query, cotangent, rows, block, logsumexp, slope):
+def _query_gradient(query, cotangent, rows, block, top, slope):
     """`Σ_m p_m (s_m(dz) - D) features_m`, in the structure of `query`."""
     carry = {key: ops.zeros_like(value) for key, value in query.items() if key != "outer"}
     if "outer" in query:
@@ -208,7 +216,7 @@ def _query_gradient(query, cotangent, rows, block, logsumexp, slope):
 
     def add_block(start, size, carry):
         part_query, part_cotangent, part = _block(query, cotangent, rows, start, size)
-        slopes, _ = _slopes(part_query, part_cotangent, part, logsumexp, slope)
+        slopes, _ = _slopes(part_query, part_cotangent, part, top, slope)
         pulled = pull(slopes, part_query, part)
         return {
             key: _write(value, pulled[key], start, size) if key == "outer" else value + pulled[key]
@@ -219,7 +227,7 @@ def _query_gradient(query, cotangent, rows, block, logsumexp, slope):
     return {key: ops.transpose(value, (1, 2, 0)) if key == "outer" else value for key, value in total.items()}
 
 
-def _row_gradient(query, cotangent, rows, block, logsumexp, slope):
+def _row_gradient(query, cotangent, rows, block, top, slope):
     """`p_m (s_m(dz) - D) query + p_m dz` for every row, in the structure of `rows`.
 
     A loop of its own: where neither content nor tables are trained, nothing asks for it and the graph drops it.
@@ -227,7 +235,7 @@ def _row_gradient(query, cotangent, rows, block, logsumexp, slope):
 
     def of_block(start, size):
         part_query, part_cotangent, part = _block(query, cotangent, rows, start, size)
-        slopes, weights = _slopes(part_query, part_cotangent, part, logsumexp, slope)
+        slopes, weights = _slopes(part_query, part_cotangent, part, top, slope)
         gradient = push(slopes, weights, part_query, part_cotangent, part)
         return {key: _outer_first(key, value) for key, value in gradient.items()}
 
@@ -235,9 +243,9 @@ def _row_gradient(query, cotangent, rows, block, logsumexp, slope):
     return {key: _outer_first(key, value) for key, value in gradient.items()}
 
 
-def _slopes(query, cotangent, rows, logsumexp, slope):
-    """`p (s(dz) - D)` and `p` of a block, (B, R, p, Q)."""
-    weights = ops.exp(scores(query, rows) - logsumexp[..., None, None])
+def _slopes(query, cotangent, rows, top, slope):
+    """Weights of a block in units of exp(top), and their product with `s(dz) - D`; both (B, R, p, Q)."""
+    weights = ops.exp(scores(query, rows) - top[..., None, None])
     return weights * (scores(cotangent, rows) - slope[..., None, None]), weights
 
 

@@ -133,10 +133,11 @@ class Problem:
         return [np.asarray(t, "float64") for t in forward_and_backward(*arguments)]
 
 
-def distances(results, expected):
-    """Largest difference of each tensor, relative to its largest entry."""
+def distances(results, expected, floor=0.0):
+    """Largest difference of each tensor, relative to its largest entry, or to `floor` times that of all tensors."""
+    floor = 1e-300 + floor * max(np.abs(e).max() for e in expected)
     pairs = [(r, e) for i, (r, e) in enumerate(zip(results, expected, strict=True)) if i != KEY_BIAS]
-    return np.array([np.abs(r - e).max() / (np.abs(e).max() + 1e-12) for r, e in pairs])
+    return np.array([np.abs(r - e).max() / max(np.abs(e).max(), floor) for r, e in pairs])
 
 
 @pytest.mark.parametrize("implementation", FAST)
@@ -145,10 +146,9 @@ def test_equals_textbook_form_in_float64(case, implementation):
     rng = np.random.default_rng(3)
     problem = Problem(rng, CASES[case](rng))
     results, expected = problem.run(implementation), problem.run("dense")
-    if case == "constant bytes":  # x̂ is zero, and so are the exact gradients of γ, W_k and the query
-        assert all(np.abs(r - e).max() < 1e-9 for r, e in zip(results, expected, strict=True))
-    else:
-        assert distances(results, expected).max() < 1e-9
+    # Some gradients are nearly zero by cancellation (that of the query where there is one byte, or the scores are
+    # saturated): there the textbook form itself is no more accurate than its largest terms let it be.
+    assert distances(results, expected, floor=1e-5).max() < 1e-9
     assert np.abs(results[KEY_BIAS]).max() == 0
 
 
@@ -163,14 +163,15 @@ def test_graph_and_xla_equal_eager(case, mode, implementation):
 
 @pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("score_scale", [1.0, 1e4])
-@pytest.mark.parametrize("case", [case for case in CASES if case != "constant bytes"])
+@pytest.mark.parametrize("case", CASES)
 def test_float32_is_as_accurate_as_the_textbook_form(case, score_scale, implementation):
     rng = np.random.default_rng(5)
     problem = Problem(rng, CASES[case](rng), latents=7, score_scale=score_scale)
     expected = problem.run("dense")
     textbook, results = problem.run("dense", "float32"), problem.run(implementation, "float32")
     assert all(np.isfinite(r).all() for r in results)
-    assert distances(results, expected).max() <= max(4 * distances(textbook, expected).max(), 1e-5)
+    error, textbook_error = (distances(r, expected, floor=1e-5) for r in (results, textbook))
+    assert error.max() <= max(4 * textbook_error.max(), 1e-5)
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

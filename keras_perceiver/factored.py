@@ -8,7 +8,7 @@ concatenation of
 with unit vectors e_i of length P and e_j of length Q. A query to them has the same four parts, and with row (i, j) the
 product
 
-    s[i, j] = query_content · content[i, j] + scale[i, j] · (query_outer[i] + query_inner[j] + query_shared · shared[i, j])
+    s[i, j] = content · content[i, j] + scale[i, j] · (outer[i] + inner[j] + shared · shared[i, j])
 
 so what varies along one index axis costs one addition per query and row, however many channels it has.
 
@@ -34,10 +34,8 @@ Structures, dictionaries of tensors of one float dtype; all keys but `content` a
 import numpy as np
 from keras import ops
 
+from keras_perceiver._blocks import block_length, map_blocks, over_blocks, slice_rows, write_rows
 from keras_perceiver.attention import MASKED_SCORE
-
-NUM_TEMPORARIES = 4  # arrays of the size of a block's scores that exist at one time
-USUAL_BATCH = 32  # examples for which a grid counts as small where the batch is not known
 
 
 def factored_sum(queries, rows, memory_budget):
@@ -201,11 +199,11 @@ def _running_sum(query, rows, block):
         }
         if "outer" in query:
             top_now = ops.broadcast_to(top[..., None], ops.shape(pulled["outer"]))  # (B, R, p)
-            new["outer"] = _write(carry["outer"], pulled["outer"], start, size)
-            new["outer_top"] = _write(carry["outer_top"], top_now, start, size)
+            new["outer"] = write_rows(carry["outer"], pulled["outer"], start, size)
+            new["outer_top"] = write_rows(carry["outer_top"], top_now, start, size)
         return new
 
-    return _over_blocks(add_block, carry, ops.shape(rows["content"])[1], block)
+    return over_blocks(add_block, carry, ops.shape(rows["content"])[1], block)
 
 
 def _query_gradient(query, cotangent, rows, block, top, slope):
@@ -219,11 +217,11 @@ def _query_gradient(query, cotangent, rows, block, top, slope):
         slopes, _ = _slopes(part_query, part_cotangent, part, top, slope)
         pulled = pull(slopes, part_query, part)
         return {
-            key: _write(value, pulled[key], start, size) if key == "outer" else value + pulled[key]
+            key: write_rows(value, pulled[key], start, size) if key == "outer" else value + pulled[key]
             for key, value in carry.items()
         }
 
-    total = _over_blocks(add_block, carry, ops.shape(rows["content"])[1], block)
+    total = over_blocks(add_block, carry, ops.shape(rows["content"])[1], block)
     return {key: ops.transpose(value, (1, 2, 0)) if key == "outer" else value for key, value in total.items()}
 
 
@@ -239,7 +237,7 @@ def _row_gradient(query, cotangent, rows, block, top, slope):
         gradient = push(slopes, weights, part_query, part_cotangent, part)
         return {key: _outer_first(key, value) for key, value in gradient.items()}
 
-    gradient = _map_blocks(of_block, ops.shape(rows["content"])[1], block)
+    gradient = map_blocks(of_block, ops.shape(rows["content"])[1], block)
     return {key: _outer_first(key, value) for key, value in gradient.items()}
 
 
@@ -247,54 +245,6 @@ def _slopes(query, cotangent, rows, top, slope):
     """Weights of a block in units of exp(top), and their product with `s(dz) - D`; both (B, R, p, Q)."""
     weights = ops.exp(scores(query, rows) - top[..., None, None])
     return weights * (scores(cotangent, rows) - slope[..., None, None]), weights
-
-
-def row_bytes(num_queries, inner, itemsize):
-    """Bytes of the temporaries that one of the P rows of one example needs."""
-    return NUM_TEMPORARIES * num_queries * inner * itemsize
-
-
-def block_length(query, rows, memory_budget):
-    """How many of the P rows a block takes so that its temporaries fit into `memory_budget` bytes: p.
-
-    An integer where shapes are known when the graph is built, else a scalar tensor; but small grids are
-    taken in one piece where only the batch is unknown.
-    """
-    batch, num_queries = ops.shape(query["content"])[:2]
-    outer, inner = ops.shape(rows["content"])[1:3]
-    itemsize = np.dtype(ops.dtype(query["content"])).itemsize
-    fitting = memory_budget // row_bytes(num_queries, inner, itemsize)  # for one example
-    if isinstance(fitting, int) and isinstance(outer, int):
-        batch = 1 if not isinstance(batch, int) and fitting >= USUAL_BATCH * outer else batch
-        if isinstance(batch, int):
-            return min(max(fitting // batch, 1), outer)
-    return ops.minimum(ops.maximum(fitting // batch, 1), outer)
-
-
-def _over_blocks(add_block, carry, length, block):
-    """Folds `add_block(start, size, carry)` over all blocks; the last one may be shorter."""
-    count = length // block
-    if isinstance(count, int) and count == 1:
-        carry = add_block(0, block, carry)
-    else:
-        carry = ops.fori_loop(0, count, lambda i, carry: add_block(i * block, block, carry), carry)
-    rest = length - count * block
-    return carry if isinstance(rest, int) and rest == 0 else add_block(count * block, rest, carry)
-
-
-def _map_blocks(of_block, length, block):
-    """Concatenates `of_block(start, size)`, a dictionary of (size, ..), over all blocks."""
-    count = length // block
-    rest = length - count * block
-    parts = []
-    if isinstance(count, int) and count == 1:
-        parts.append(of_block(0, block))
-    else:
-        stacked = ops.map(lambda i: of_block(i * block, block), ops.arange(count))  # (blocks, p, ..)
-        parts.append({key: ops.reshape(s, (-1, *ops.shape(s)[2:])) for key, s in stacked.items()})
-    if not isinstance(rest, int) or rest > 0:
-        parts.append(of_block(count * block, rest))
-    return {key: ops.concatenate([part[key] for part in parts], axis=0) for key in parts[0]}
 
 
 def _block(query, cotangent, rows, start, size):
@@ -305,23 +255,11 @@ def _block(query, cotangent, rows, start, size):
 def _block_of_query(query, start, size):
     if "outer" not in query:
         return query
-    return {**query, "outer": _slice(query["outer"], start, size, axis=2)}
+    return {**query, "outer": slice_rows(query["outer"], start, size, axis=2)}
 
 
 def _block_of_rows(rows, start, size):
-    return {key: _slice(value, start, size, axis=0 if key == "shared" else 1) for key, value in rows.items()}
-
-
-def _slice(x, start, size, axis):
-    starts, shape = [0] * len(x.shape), list(ops.shape(x))
-    starts[axis], shape[axis] = start, size
-    return ops.slice(x, starts, shape)
-
-
-def _write(buffer, values, start, size):
-    """Puts values (B, R, p) at rows `start ..` of a buffer (P, B, R)."""
-    indices = start + ops.arange(size)
-    return ops.scatter_update(buffer, indices[:, None], ops.transpose(values, (2, 0, 1)))
+    return {key: slice_rows(value, start, size, axis=0 if key == "shared" else 1) for key, value in rows.items()}
 
 
 def _outer_first(key, value):

@@ -11,10 +11,10 @@ import math
 from typing import NamedTuple
 
 from keras_perceiver import absorbed, attention, byte_arrays
-from keras_perceiver.factored import row_bytes
+from keras_perceiver._blocks import row_bytes
 
 IMPLEMENTATIONS = ("dense", "absorbed", "factored")
-MEMORY_BUDGET = 32 * 2**20  # bytes of one block's temporaries: what stays in the cache is also faster
+MEMORY_BUDGET = 8 * 2**20  # bytes of one block's temporaries: what stays in the cache is also faster
 
 # The time of a form in units of one multiply-add of a large matrix product, measured on two cores
 # (tests/benchmarks/NOTES.md): what a score costs apart from products, and what a call costs before its first byte.
@@ -40,6 +40,11 @@ class Problem(NamedTuple):
     itemsize: int = 4
     memory_budget: int = MEMORY_BUDGET
     unknown_length: int = 1024
+
+    @property
+    def batch(self):
+        """Examples that share the overhead of a call: 1, the most cautious, where the batch is open."""
+        return next(iter(self.segments.values()))["content"][0] or 1
 
     @property
     def channels(self):
@@ -78,7 +83,7 @@ def choose_implementation(problem):
     scores = problem.num_heads * problem.num_latents * problem.total_length
     return min(
         IMPLEMENTATIONS,
-        key=lambda name: _multiply_adds(name, problem) + _SCORE_COST[name] * scores + _CALL_COST[name],
+        key=lambda name: _multiply_adds(name, problem) + _SCORE_COST[name] * scores + _CALL_COST[name] / problem.batch,
     )
 
 

@@ -154,7 +154,9 @@ def test_equals_textbook_form_in_float64(case, implementation):
 
 @pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("mode", ["graph", "xla"])
-@pytest.mark.parametrize("case", ["tensor", "one axis", "two axes", "three axes", "learned positions", "two modalities"])
+@pytest.mark.parametrize(
+    "case", ["tensor", "one axis", "two axes", "three axes", "learned positions", "two modalities"]
+)
 def test_graph_and_xla_equal_eager(case, mode, implementation):
     rng = np.random.default_rng(4)
     problem = Problem(rng, CASES[case](rng))

@@ -56,8 +56,8 @@ class CrossAttention(keras.layers.Layer):
         (B, N, D) in the compute dtype.
 
     Raises:
-        InputError: where `num_heads` does not divide C and no `head_dim` is given, shapes of the factors do not fit each
-            other, a mask is not boolean, or `memory_budget` is too small for one row.
+        InputError: where `num_heads` does not divide C and no `head_dim` is given, shapes of the factors do not fit
+            each other, a mask is not boolean, or `memory_budget` is too small for one row.
 
     Example:
 
@@ -69,7 +69,9 @@ class CrossAttention(keras.layers.Layer):
     Reference: Jaegle et al. 2021, section 3.1 and appendix C.
     """
 
-    def __init__(self, num_heads=1, head_dim=None, widening_factor=1, implementation="auto", memory_budget=None, **kwargs):
+    def __init__(
+        self, num_heads=1, head_dim=None, widening_factor=1, implementation="auto", memory_budget=None, **kwargs
+    ):
         super().__init__(autocast=False, **kwargs)
         require_positive(num_heads=num_heads, widening_factor=widening_factor)
         if head_dim is not None:

@@ -2,6 +2,7 @@
 
 from keras_perceiver.layers import (
     MLP,
+    ByteNormalization,
     CrossAttention,
     FourierPositions,
     LatentArray,
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MLP",
+    "ByteNormalization",
     "CrossAttention",
     "FourierPositions",
     "LatentArray",

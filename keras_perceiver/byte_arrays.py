@@ -5,7 +5,8 @@ A *segment* is the byte array of one modality: a dictionary of
 - `content`: (B, S_1, .., S_d, c), what the data say;
 - `tables`: list of positions and other features that are the same for every example, each of
   shape (s_1, .., s_d, E) with every s_a equal to S_a or to 1;
-- `padding_mask`, optional: (B, S_1, .., S_d) bool, True where the byte is real.
+- `padding_mask`, optional: (B, S_1, .., S_d) bool, True where the byte is real;
+- `normalized`, optional: (B, S_1, .., S_d, c + 2), what `normalized_content` returns for the segment.
 
 Row m = (i_1, .., i_d) of the array it stands for is the concatenation of `content` and of every
 table, broadcast over the axes on which it does not vary. A *byte array* is one segment, or a
@@ -19,7 +20,7 @@ from keras import ops
 
 from keras_perceiver._checks import InputTypeError, require
 
-_SEGMENT_KEYS = {"content", "tables", "padding_mask"}
+_SEGMENT_KEYS = {"content", "tables", "padding_mask", "normalized"}
 
 
 def is_segment(byte_array):
@@ -81,6 +82,13 @@ def check_segment_shape(name, shape):
         f"`content`{where} must have the shape (B, S_1, .., S_d, c) with c known",
         content_shape=content,
     )
+    if "normalized" in shape:
+        require(
+            tuple(shape["normalized"])[1:] == (*content[1:-1], content[-1] + 2),
+            f"`normalized`{where} must have the shape (B, S_1, .., S_d, c + 2)",
+            normalized_shape=tuple(shape["normalized"]),
+            content_shape=content,
+        )
     for table in map(tuple, shape["tables"]):
         fits = len(table) == len(content) - 1 and all(
             s == 1 or s is None or axis is None or s == axis for s, axis in zip(table, content[1:-1], strict=False)
@@ -117,16 +125,48 @@ def check_masks(byte_array):
             )
 
 
-def without_masked_content(byte_array):
-    """The byte array with zeros for the content behind its masks, so that not even a NaN gets past them."""
-    cleaned = {}
-    for name, segment in segments(byte_array).items():
-        cleaned[name] = segment
-        if "padding_mask" in segment:
-            content = segment["content"]
-            visible = ops.where(segment["padding_mask"][..., None], content, ops.zeros((), content.dtype))
-            cleaned[name] = {**segment, "content": visible}
-    return cleaned
+def normalized_content(segment, dtype, epsilon):
+    """What LayerNorm makes of the content and leaves to do for the tables: (B, S_1, .., S_d, c + 2) of `dtype`.
+
+    The channels are `r (content - μ)`, then `-r μ` and `r`, with μ the mean of a byte over its C channels and r its
+    inverse standard deviation: a table's channels are normalised to `r table - r μ`. A segment that has it as
+    `normalized` is not asked twice: it depends on the input alone, not on the weights of a cross-attention.
+
+    The variance is a sum of squares about the mean and about each table's own row mean. It costs O(M (c + number of
+    tables)) and has no cancellation.
+    """
+    if "normalized" in segment:
+        return ops.cast(segment["normalized"], dtype)
+    content = ops.cast(_real_content(segment), dtype)
+    tables = [ops.cast(table, dtype) for table in joined_tables(segment["tables"])]
+    channels = segment_channels({"content": content.shape, "tables": [table.shape for table in tables]})
+    mean = ops.sum(content, axis=-1)  # (B, S_1, .., S_d)
+    for table in tables:
+        mean = mean + ops.sum(table, axis=-1)
+    mean = mean / channels
+    centred = content - mean[..., None]
+    squares = ops.sum(ops.square(centred), axis=-1)
+    for table in tables:
+        row_mean = ops.mean(table, axis=-1)  # (s_1, .., s_d)
+        own = ops.sum(ops.square(table - row_mean[..., None]), axis=-1)
+        squares = squares + own + table.shape[-1] * ops.square(row_mean - mean)
+    r = ops.rsqrt(squares / channels + epsilon)[..., None]
+    return ops.concatenate([centred * r, -mean[..., None] * r, r], axis=-1)
+
+
+def joined_tables(tables):
+    """Tables that vary along the same axes, side by side in one."""
+    groups = {}
+    for table in tables:
+        groups.setdefault(tuple(table.shape)[:-1], []).append(table)
+    return [ops.concatenate(group, axis=-1) for group in groups.values()]
+
+
+def _real_content(segment):
+    """The content, zero where it is masked: what is there may be anything, NaN included."""
+    mask = segment.get("padding_mask")
+    content = segment["content"]
+    return content if mask is None else ops.where(mask[..., None], content, ops.zeros_like(content))
 
 
 def with_tables(segment, tables):
@@ -141,7 +181,7 @@ def materialize(byte_array, dtype):
     """
     rows, masks = [], []
     for segment in segments(byte_array).values():
-        content = ops.cast(segment["content"], dtype)
+        content = ops.cast(_real_content(segment), dtype)
         shape = ops.shape(content)[:-1]  # (B, S_1, .., S_d)
         tables = [ops.broadcast_to(ops.cast(t, dtype), (*shape, t.shape[-1])) for t in segment["tables"]]
         row = ops.concatenate([content, *tables], axis=-1)  # (B, S_1, .., S_d, C)

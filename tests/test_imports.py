@@ -19,8 +19,11 @@ FLOORS = [
     ["_checks"],
     ["positions"],
     ["byte_arrays"],
-    ["factored"],  # the fast form of the attention
     ["attention"],
+    ["_blocks"],
+    ["factored"],
+    ["absorbed"],
+    ["implementations"],  # the forms of cross-attention by name
     ["layers"],
     ["models"],
     ["data", "training", "export", "inspection"],

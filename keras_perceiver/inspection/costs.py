@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import keras
 
 from keras_perceiver import byte_arrays
-from keras_perceiver.attention import at_least_float32
 from keras_perceiver.layers import MLP, CrossAttention, LatentTransformer, SelfAttention
 
 
@@ -53,11 +52,10 @@ def cross_attention_cost(layer, latents_shape, byte_array_shape):
     latent_products = 2 * num_latents * latent_dim * 2 * width  # query and output
     byte_products = 2 * length * channels * 2 * width  # key and value
     attention = 2 * num_latents * length * 2 * width  # scores and sums
-    mlp = mlp_cost(layer.mlp, latents_shape)
-    flops = latent_products + byte_products + attention + mlp.flops
-    # the array and its normalised form, keys and values, scores and weights
-    temporary = length * (2 * channels + 2 * width + 2 * layer.num_heads * num_latents)
-    return Cost(flops, flops, temporary * item_bytes(at_least_float32(layer.compute_dtype)))
+    around = latent_products + mlp_cost(layer.mlp, latents_shape).flops
+    actual = layer.describe_cost()
+    textbook = around + byte_products + attention
+    return Cost(textbook, around + actual.flops, actual.temporary_bytes)
 
 
 def latent_transformer_cost(layer, latents_shape):

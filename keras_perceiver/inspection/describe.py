@@ -144,7 +144,7 @@ def _summary(calls):
     return LayerSummary(
         name=layer.name,
         kind=type(layer).__name__,
-        implementation=getattr(layer, "implementation", None),
+        implementation=getattr(layer, "chosen_implementation", None),
         calls=len(calls),
         output_shape=tuple(keras.tree.flatten(output)[0].shape),
         parameters=layer.count_params(),

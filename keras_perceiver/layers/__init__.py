@@ -21,6 +21,7 @@ reference alone. One modality is a *segment*, a dictionary of tensors::
         "content": (B, S_1, .., S_d, c),          # the data
         "tables": [(s_1, .., s_d, E), ...],       # shared by all examples; s_a is S_a or 1
         "padding_mask": (B, S_1, .., S_d) bool,   # optional, True where a byte is real
+        "normalized": (B, S_1, .., S_d, c + 2),   # optional, see `ByteNormalization`
     }
 
 Byte (i_1, .., i_d) is the concatenation of its content and of each table in turn, a table with
@@ -32,6 +33,7 @@ number of channels, and `CrossAttention` takes a segment, several of them, or si
 (B, M, C) tensor.
 """
 
+from keras_perceiver.layers.byte_normalization import ByteNormalization
 from keras_perceiver.layers.cross_attention import CrossAttention
 from keras_perceiver.layers.fourier_positions import FourierPositions
 from keras_perceiver.layers.latent_array import LatentArray
@@ -43,6 +45,7 @@ from keras_perceiver.layers.self_attention import SelfAttention
 
 __all__ = [
     "MLP",
+    "ByteNormalization",
     "CrossAttention",
     "FourierPositions",
     "LatentArray",

@@ -2,8 +2,17 @@ import keras
 from keras import ops
 
 from keras_perceiver._checks import require, require_one_of, require_positive
-from keras_perceiver.attention import ByteProjection, at_least_float32, dense_cross_attention
-from keras_perceiver.byte_arrays import check_masks, num_channels, without_masked_content
+from keras_perceiver.attention import ByteProjection, at_least_float32
+from keras_perceiver.byte_arrays import check_masks, num_channels, segments
+from keras_perceiver.implementations import (
+    IMPLEMENTATIONS,
+    MEMORY_BUDGET,
+    Problem,
+    choose_implementation,
+    cost,
+    cross_attention,
+    largest_row,
+)
 from keras_perceiver.layers._linear import LAYER_NORM_EPSILON, PACKAGE, layer_norm, linear
 from keras_perceiver.layers.mlp import MLP
 
@@ -30,7 +39,13 @@ class CrossAttention(keras.layers.Layer):
         num_heads: h, 1 in the paper; must divide C unless `head_dim` is given.
         head_dim: k, channels per head of queries, keys and values; None for C / h.
         widening_factor: of the MLP.
-        implementation: how the attention is computed. `"dense"`: the textbook form.
+        implementation: how the attention is computed, with the same weights and the same result. `"dense"`: the
+            textbook form. `"absorbed"`: without keys and values. `"factored"`: without the byte array, in
+            blocks. `"auto"`: the one that is expected to be the fastest for the shapes at hand, which
+            `describe_cost` tells.
+        memory_budget: bytes that the temporaries of one block may take in the last two, for a whole
+            batch; None for what stays in the cache. At least one row of the last index axes of one
+            example must fit.
 
     Call arguments:
         latents: (B, N, D).
@@ -42,7 +57,8 @@ class CrossAttention(keras.layers.Layer):
 
     Raises:
         InputError: where `num_heads` does not divide C and no `head_dim` is given, there is but one
-            channel, shapes of the factors do not fit each other, or a mask is not boolean.
+            channel, shapes of the factors do not fit each other, a mask is not boolean, or
+            `memory_budget` is too small for one row.
 
     Example:
 
@@ -54,16 +70,21 @@ class CrossAttention(keras.layers.Layer):
     Reference: Jaegle et al. 2021, section 3.1 and appendix C.
     """
 
-    def __init__(self, num_heads=1, head_dim=None, widening_factor=1, implementation="dense", **kwargs):
+    def __init__(
+        self, num_heads=1, head_dim=None, widening_factor=1, implementation="auto", memory_budget=None, **kwargs
+    ):
         super().__init__(autocast=False, **kwargs)
         require_positive(num_heads=num_heads, widening_factor=widening_factor)
         if head_dim is not None:
             require_positive(head_dim=head_dim)
-        require_one_of(("dense",), implementation=implementation)
+        require_one_of(("auto", *IMPLEMENTATIONS), implementation=implementation)
+        if memory_budget is not None:
+            require_positive(memory_budget=memory_budget)
         self.num_heads = num_heads
         self.head_dim = head_dim
         self.widening_factor = widening_factor
         self.implementation = implementation
+        self.memory_budget = memory_budget
 
     def build(self, latents_shape, byte_array_shape):
         channels = num_channels(byte_array_shape)
@@ -80,6 +101,7 @@ class CrossAttention(keras.layers.Layer):
             channels=channels,
         )
         width = self.num_heads * (self.head_dim or channels // self.num_heads)
+        self._choose(latents_shape[1], byte_array_shape, width)
         latents_shape, bytes_shape = tuple(latents_shape), (None, None, channels)
         precise = at_least_float32(self.compute_dtype)
         self.latent_norm = layer_norm("latent_norm", self.dtype_policy)
@@ -95,6 +117,30 @@ class CrossAttention(keras.layers.Layer):
         for sublayer in (self.byte_norm, self.key, self.value):
             sublayer.build(bytes_shape)
         self.attention_output.build((*latents_shape[:-1], width))
+
+    def _choose(self, num_latents, byte_array_shape, width):
+        precise = at_least_float32(self.compute_dtype)
+        self.problem = Problem(
+            segments(byte_array_shape),
+            num_latents,
+            self.num_heads,
+            width,
+            itemsize=8 if precise == "float64" else 4,
+            memory_budget=self.memory_budget or MEMORY_BUDGET,
+        )
+        require(
+            self.memory_budget is None or self.memory_budget >= largest_row(self.problem),
+            "`memory_budget` must hold the temporaries of at least one row of bytes",
+            memory_budget=self.memory_budget,
+            repair=f"One row needs {largest_row(self.problem)} bytes.",
+        )
+        self.chosen_implementation = (
+            choose_implementation(self.problem) if self.implementation == "auto" else self.implementation
+        )
+
+    def describe_cost(self):
+        """The `Cost` (implementation, FLOPs, bytes of temporaries) of the form in use, for one example."""
+        return cost(self.chosen_implementation, self.problem)
 
     def call(self, latents, byte_array):
         latents = ops.cast(latents, self.compute_dtype)
@@ -114,8 +160,14 @@ class CrossAttention(keras.layers.Layer):
             self.value.bias,
         )
         projection = ByteProjection(*(ops.cast(weight, query.dtype) for weight in projection))
-        return dense_cross_attention(
-            query, without_masked_content(byte_array), projection, num_heads=self.num_heads, epsilon=LAYER_NORM_EPSILON
+        return cross_attention(
+            self.chosen_implementation,
+            query,
+            byte_array,
+            projection,
+            num_heads=self.num_heads,
+            epsilon=LAYER_NORM_EPSILON,
+            memory_budget=self.memory_budget or MEMORY_BUDGET,
         )
 
     def compute_output_spec(self, latents, byte_array):
@@ -129,4 +181,5 @@ class CrossAttention(keras.layers.Layer):
             "head_dim": self.head_dim,
             "widening_factor": self.widening_factor,
             "implementation": self.implementation,
+            "memory_budget": self.memory_budget,
         }

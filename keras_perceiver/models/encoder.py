@@ -4,6 +4,7 @@ import keras
 
 from keras_perceiver._checks import require, require_at_least, require_one_of, require_positive
 from keras_perceiver.layers import (
+    ByteNormalization,
     CrossAttention,
     FourierPositions,
     LatentArray,
@@ -31,6 +32,8 @@ def build_encoder(
     cross_attend_placement="interleaved",
     num_cross_attention_heads=1,
     cross_attention_head_dim=None,
+    cross_attention_implementation="auto",
+    cross_attention_memory_budget=None,
     num_self_attention_layers=6,
     num_self_attention_heads=8,
     share_weights=True,
@@ -62,6 +65,8 @@ def build_encoder(
         cross_attend_placement: "interleaved", or "start" for all of them before the first block.
         num_cross_attention_heads: 1 in the paper.
         cross_attention_head_dim: channels per head; None for C / heads.
+        cross_attention_implementation: "auto", "dense", "absorbed" or "factored", see `CrossAttention`.
+        cross_attention_memory_budget: bytes for one block of bytes, see `CrossAttention`.
         num_self_attention_layers: L of the latent Transformer; 0 for none.
         num_self_attention_heads: 8 in the paper.
         share_weights: False gives each cross-attend and each latent Transformer weights of its own.
@@ -99,6 +104,7 @@ def build_encoder(
         byte_array = ModalityEncoding(name="modality_encoding", dtype=dtype)(segments)
     else:
         byte_array = next(iter(segments.values()))
+    byte_array = ByteNormalization(name="byte_normalization", dtype=dtype)(byte_array)
 
     latents = LatentArray(num_latents, latent_dim, latent_initial_std, name="latent_array", dtype=dtype)(byte_array)
     cross_attentions, latent_transformers = [], []
@@ -109,6 +115,8 @@ def build_encoder(
                     num_cross_attention_heads,
                     cross_attention_head_dim,
                     widening_factor,
+                    cross_attention_implementation,
+                    cross_attention_memory_budget,
                     name=f"cross_attention_{len(cross_attentions) + 1}",
                     dtype=dtype,
                 )

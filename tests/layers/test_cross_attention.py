@@ -9,7 +9,7 @@ from layer_checks import assert_close, assert_gradients, check_layer, random_pro
 from keras_perceiver import CrossAttention, FourierPositions, LatentArray
 from keras_perceiver._checks import InputError, InputTypeError
 
-IMPLEMENTATIONS = ["dense"]
+IMPLEMENTATIONS = ["dense", "absorbed", "factored"]
 RNG = np.random.default_rng(0)
 
 
@@ -76,7 +76,8 @@ def implementation(request):
 
 @pytest.mark.parametrize("kind", ["tensor", "two axes", "masked modalities"])
 def test_it_is_a_layer(tmp_path, implementation, kind):
-    arguments = {"num_heads": 2, "head_dim": 11, "widening_factor": 3, "implementation": implementation}
+    arguments = {"num_heads": 2, "head_dim": 11, "widening_factor": 3}
+    arguments |= {"implementation": implementation, "memory_budget": 2**16}
     check_layer(
         tmp_path,
         CrossAttention,

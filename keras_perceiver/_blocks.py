@@ -1,0 +1,67 @@
+"""Walks over the rows of a grid in blocks that fit into a budget of memory."""
+
+import numpy as np
+from keras import ops
+
+NUM_TEMPORARIES = 4  # arrays of the size of a block's scores that exist at one time
+USUAL_BATCH = 32  # examples for which a grid counts as small where the batch is not known
+
+
+def row_bytes(num_queries, inner, itemsize):
+    """Bytes of the temporaries that one of the P rows of one example needs."""
+    return NUM_TEMPORARIES * num_queries * inner * itemsize
+
+
+def block_length(query, rows, memory_budget):
+    """How many of the P rows a block takes so that its temporaries fit into `memory_budget` bytes: p.
+
+    An integer where shapes are known when the graph is built, else a scalar tensor; but small grids are
+    taken in one piece where only the batch is unknown.
+    """
+    batch, num_queries = ops.shape(query["content"])[:2]
+    outer, inner = ops.shape(rows["content"])[1:3]
+    itemsize = np.dtype(ops.dtype(query["content"])).itemsize
+    fitting = memory_budget // row_bytes(num_queries, inner, itemsize)  # for one example
+    if isinstance(fitting, int) and isinstance(outer, int):
+        batch = 1 if not isinstance(batch, int) and fitting >= USUAL_BATCH * outer else batch
+        if isinstance(batch, int):
+            return min(max(fitting // batch, 1), outer)
+    return ops.minimum(ops.maximum(fitting // batch, 1), outer)
+
+
+def over_blocks(add_block, carry, length, block):
+    """Folds `add_block(start, size, carry)` over all blocks; the last one may be shorter."""
+    count = length // block
+    if isinstance(count, int) and count == 1:
+        carry = add_block(0, block, carry)
+    else:
+        carry = ops.fori_loop(0, count, lambda i, carry: add_block(i * block, block, carry), carry)
+    rest = length - count * block
+    return carry if isinstance(rest, int) and rest == 0 else add_block(count * block, rest, carry)
+
+
+def map_blocks(of_block, length, block):
+    """Concatenates `of_block(start, size)`, a dictionary of (size, ..), over all blocks."""
+    count = length // block
+    rest = length - count * block
+    parts = []
+    if isinstance(count, int) and count == 1:
+        parts.append(of_block(0, block))
+    else:
+        stacked = ops.map(lambda i: of_block(i * block, block), ops.arange(count))  # (blocks, p, ..)
+        parts.append({key: ops.reshape(s, (-1, *ops.shape(s)[2:])) for key, s in stacked.items()})
+    if not isinstance(rest, int) or rest > 0:
+        parts.append(of_block(count * block, rest))
+    return {key: ops.concatenate([part[key] for part in parts], axis=0) for key in parts[0]}
+
+
+def slice_rows(x, start, size, axis):
+    starts, shape = [0] * len(x.shape), list(ops.shape(x))
+    starts[axis], shape[axis] = start, size
+    return ops.slice(x, starts, shape)
+
+
+def write_rows(buffer, values, start, size):
+    """Puts values (B, R, p) at rows `start ..` of a buffer (P, B, R)."""
+    indices = start + ops.arange(size)
+    return ops.scatter_update(buffer, indices[:, None], ops.transpose(values, (2, 0, 1)))

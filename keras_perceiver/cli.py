@@ -19,6 +19,7 @@ app = typer.Typer(
     help="Train, evaluate, export and ask Perceivers: one network for any modality.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # paragraphs of a docstring flow
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

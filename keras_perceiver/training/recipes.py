@@ -81,8 +81,8 @@ class Recipe:
 
 
 RECIPES = {
-    # Chosen by cross-validation within the training four fifths. What helped most: several heads in the
-    # cross-attends, and moving pictures gently, by whole pixels.
+    # Chosen by five-fold cross-validation within the training four fifths: 18 of 1,437 wrong. Moving nine in ten
+    # pictures, in both directions, doubled the errors (24 against 11 of 863); averaging the weights changed nothing.
     "digits": Recipe(
         epochs=50,
         batch_size=32,

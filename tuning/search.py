@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import keras_tuner
-from rich.table import Table
+from rich.table import Column, Table
 
 from keras_perceiver._checks import require
 from keras_perceiver.data import evaluation_dataset, load_source, normalize_pixels, training_dataset
@@ -102,7 +102,7 @@ def _report(tuner, folder, console):
     completed = [t for t in trials if t.status == "COMPLETED"]
     completed.sort(key=lambda t: t.score, reverse=True)
     names = sorted({name for t in trials for name in t.hyperparameters.values})
-    table = Table("trial", "val_accuracy", *names)
+    table = Table(*(Column(name, overflow="fold") for name in ("trial", "val_accuracy", *names)))
     for trial in completed:
         values = (trial.hyperparameters.values.get(name, "") for name in names)
         table.add_row(trial.trial_id, f"{trial.score:.2%}", *(_short(v) for v in values))

@@ -1,4 +1,4 @@
-"""Holds the picture of design.md, section 1: who may import whom."""
+"""Holds the order of imports that CONTRIBUTING.md gives: who may import whom."""
 
 import ast
 import importlib

@@ -23,7 +23,7 @@ class Recipe:
         weight_decay: decoupled, times the learning rate, a step.
         label_smoothing: in [0, 1).
         beta_2: in [0, 1), of the second moments.
-        shift_rate: in [0, 1], see `augment_image`.
+        shift_rate: in [0, 1), see `augment_image`.
         noise_std: at least 0, see `augment_image`.
         jit_compile: whether XLA compiles the training step; worth its seconds but for the shortest runs.
     """

@@ -49,11 +49,11 @@ def absorbed_cross_attention(query, byte_array, projection, *, num_heads, epsilo
 
 def absorb_keys(query, projection, num_heads):
     """`g = γ∘(W_k q) / sqrt(k)` for each head: (B, N, h·k) -> (B, h·N, C)."""
-    kernel = projection.key_kernel * projection.gamma[:, None]  # (C, h·k)
-    channels, width = kernel.shape
+    channels, width = projection.key_kernel.shape
     head_dim = width // num_heads
+    kernel = projection.key_kernel * (projection.gamma[:, None] * (1 / math.sqrt(head_dim)))  # (C, h·k)
     kernel = ops.transpose(ops.reshape(kernel, (channels, num_heads, head_dim)), (1, 2, 0))  # (h, k, C)
-    g = ops.matmul(split_heads(query, num_heads) * (1 / math.sqrt(head_dim)), kernel)  # (B, h, N, C)
+    g = _product_per_head(split_heads(query, num_heads), kernel)  # (B, h, N, C)
     return ops.reshape(g, (-1, num_heads * query.shape[1], channels))
 
 
@@ -69,9 +69,23 @@ def absorb_values(z, any_real, projection, num_heads):
     x = z * projection.gamma + offset  # (B, h·N, C)
     x = ops.reshape(x, (-1, num_heads, z.shape[1] // num_heads, channels))  # (B, h, N, C)
     kernel = ops.reshape(projection.value_kernel, (channels, num_heads, width // num_heads))
-    values = ops.matmul(x, ops.transpose(kernel, (1, 0, 2)))  # (B, h, N, k)
+    values = _product_per_head(x, ops.transpose(kernel, (1, 0, 2)))  # (B, h, N, k)
     # Softmax cancels the key bias: its gradient is zero, which an optimiser must not take for missing.
     return merge_heads(values) + bias + 0 * ops.mean(projection.key_bias)
+
+
+def _product_per_head(x, kernel):
+    """(B, h, N, i), (h, i, o) -> (B, h, N, o), without a product that broadcasts over the batch.
+
+    TensorFlow 2.21 writes beyond its buffers in such a product on processors with AVX-512, (8, 1, 16, 21) by
+    (1, 21, 21) for one: wrong memory, then a crash somewhere else.
+    """
+    if kernel.shape[0] == 1:
+        return ops.matmul(x, kernel[0])
+    batch, heads, length, inner = ops.shape(x)
+    x = ops.reshape(ops.transpose(x, (1, 0, 2, 3)), (heads, batch * length, inner))
+    product = ops.reshape(ops.matmul(x, kernel), (heads, batch, length, kernel.shape[-1]))
+    return ops.transpose(product, (1, 0, 2, 3))
 
 
 def _any_real(byte_array, dtype):

@@ -22,7 +22,9 @@ of the rows). With D = ⟨dz, z⟩ for a cotangent dz:
 
 Both directions go through the rows in blocks of P and keep nothing of size N x M: forward a running maximum and
 total, from which p is computed again backward. (The logsumexp would be one number instead of two, but at scores of
-1e4 its rounding error is p's.)
+1e4 its rounding error is p's.) Backward, the sum of p_m (s_m(dz) - D), which is zero, tells the rounding error of D: it is
+added to D for the rows and, times z, taken from the gradient of the query. Without that, a query that sees one row alone, whose
+gradient is zero, would get D's rounding error times its own magnitude.
 
 Structures, dictionaries of tensors of one float dtype; all keys but `content` are optional, and `outer`, `inner` and
 `shared` need a `scale`. R stands for all queries of an example, h·N:
@@ -69,6 +71,12 @@ def factored_sum(queries, rows, memory_budget):
             slope = sum(ops.sum(c[key] * s[key], axis=-1) for c, s in zip(cotangents, sums, strict=True) for key in c)
             segments = list(zip(queries, cotangents, rows, blocks, strict=True))
             query_gradients = [_query_gradient(*segment, top, slope) for segment in segments]
+            residual = sum(gradient.pop("residual") for gradient in query_gradients)
+            query_gradients = [
+                {key: gradient[key] - residual[..., None] * s[key] for key in gradient}
+                for gradient, s in zip(query_gradients, sums, strict=True)
+            ]
+            slope = slope + residual * inverse_total
             return tuple(_flatten(query_gradients + [_row_gradient(*segment, top, slope) for segment in segments]))
 
         return tuple(_flatten(sums)), gradient
@@ -90,7 +98,7 @@ def _positions(query, rows):
     if "inner" in query:
         parts.append(query["inner"][:, :, None, :])  # (B, R, 1, Q)
     if "shared" in query:
-        parts.append(_product(query["shared"], rows["shared"][None]))  # (B, R, P, Q)
+        parts.append(_shared_product(query["shared"], rows["shared"]))  # (B, R, P, Q)
     return sum(parts[1:], parts[0])
 
 
@@ -104,24 +112,28 @@ def pull(weights, query, rows):
     if "inner" in query:
         total["inner"] = ops.sum(weights, axis=2)  # (B, R, Q)
     if "shared" in query:
-        total["shared"] = ops.matmul(_flat_weights(weights), _flat_rows(rows["shared"][None]))  # (B, R, E)
+        shared = ops.reshape(rows["shared"], (-1, query["shared"].shape[-1]))  # (PQ, E)
+        total["shared"] = ops.matmul(_flat_weights(weights), shared)  # (B, R, E)
     return total
 
 
 def push(slopes, weights, query, cotangent, rows):
     """`Σ_R slopes · query + weights · cotangent` in the structure of `rows`; slopes, weights (B, R, P, Q)."""
-
-    def total(key):
-        product = _transposed_product(slopes, query[key]) + _transposed_product(weights, cotangent[key])
-        batch, _, outer, inner = ops.shape(slopes)
-        return ops.reshape(product, (batch, outer, inner, query[key].shape[-1]))  # (B, P, Q, c or E)
-
-    gradient = {"content": total("content")}
+    batch, queries, outer, inner = ops.shape(slopes)
+    product = _transposed_product(slopes, query["content"]) + _transposed_product(weights, cotangent["content"])
+    gradient = {"content": ops.reshape(product, (batch, outer, inner, query["content"].shape[-1]))}  # (B, P, Q, c)
     if "scale" in rows:
         positions = slopes * _positions(query, rows) + weights * _positions(cotangent, rows)
         gradient["scale"] = ops.sum(positions, axis=1)  # (B, P, Q)
     if "shared" in rows:
-        gradient["shared"] = ops.sum(total("shared") * rows["scale"][..., None], axis=0)  # (P, Q, E)
+        scale, channels = rows["scale"][:, None], query["shared"].shape[-1]
+
+        def over_batch(weights, features):  # (B, R, P, Q), (B, R, E) -> (PQ, E)
+            weights = ops.reshape(weights * scale, (batch * queries, outer * inner))
+            return ops.matmul(ops.transpose(weights), ops.reshape(features, (batch * queries, channels)))
+
+        product = over_batch(slopes, query["shared"]) + over_batch(weights, cotangent["shared"])
+        gradient["shared"] = ops.reshape(product, (outer, inner, channels))  # (P, Q, E)
     return gradient
 
 
@@ -129,6 +141,14 @@ def _product(query, rows):
     """(B, R, c), (B, P, Q, c) -> (B, R, P, Q)."""
     product = ops.matmul(query, ops.transpose(_flat_rows(rows), (0, 2, 1)))  # (B, R, PQ)
     return ops.reshape(product, (*ops.shape(query)[:2], *ops.shape(rows)[1:3]))
+
+
+def _shared_product(query, rows):
+    """(B, R, E), (P, Q, E) -> (B, R, P, Q), as one product for the whole batch."""
+    batch, queries, channels = ops.shape(query)
+    outer, inner = ops.shape(rows)[:2]
+    product = ops.matmul(query, ops.transpose(ops.reshape(rows, (outer * inner, channels))))  # (B, R, PQ)
+    return ops.reshape(product, (batch, queries, outer, inner))
 
 
 def _transposed_product(weights, query):
@@ -207,15 +227,16 @@ def _running_sum(query, rows, block):
 
 
 def _query_gradient(query, cotangent, rows, block, top, slope):
-    """`Σ_m p_m (s_m(dz) - D) features_m`, in the structure of `query`."""
+    """`Σ_m p_m (s_m(dz) - D) features_m` in the structure of `query`; and `Σ_m p_m (s_m(dz) - D)` (B, R), `residual`."""
     carry = {key: ops.zeros_like(value) for key, value in query.items() if key != "outer"}
+    carry["residual"] = ops.zeros_like(top)
     if "outer" in query:
         carry["outer"] = ops.zeros_like(ops.transpose(query["outer"], (2, 0, 1)))  # (P, B, R)
 
     def add_block(start, size, carry):
         part_query, part_cotangent, part = _block(query, cotangent, rows, start, size)
         slopes, _ = _slopes(part_query, part_cotangent, part, top, slope)
-        pulled = pull(slopes, part_query, part)
+        pulled = {**pull(slopes, part_query, part), "residual": ops.sum(slopes, axis=(2, 3))}
         return {
             key: write_rows(value, pulled[key], start, size) if key == "outer" else value + pulled[key]
             for key, value in carry.items()

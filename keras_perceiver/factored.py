@@ -20,11 +20,13 @@ of the rows). With D = ⟨dz, z⟩ for a cotangent dz:
     d query    = Σ_m p_m (s_m(dz) - D) features_m
     d features = p_m (s_m(dz) - D) query + p_m dz
 
-Both directions go through the rows in blocks of P and keep nothing of size N x M: forward a running maximum and
-total, from which p is computed again backward. (The logsumexp would be one number instead of two, but at scores of
-1e4 its rounding error is p's.) Backward, the sum of p_m (s_m(dz) - D), which is zero, tells the rounding error of D: it is
-added to D for the rows and, times z, taken from the gradient of the query. Without that, a query that sees one row alone, whose
-gradient is zero, would get D's rounding error times its own magnitude.
+Both directions go through the examples a few at a time and through their rows in blocks of P, and keep nothing of
+size N x M: forward a running maximum and total, from which p is computed again backward. (The logsumexp would be one
+number instead of two, but at scores of 1e4 its rounding error is p's.)
+
+The sum of p_m (s_m(dz) - D), which is zero, tells the rounding error of D: it is added to D for the rows and, times
+z, taken from the gradient of the query. Without that, a query that sees one row alone, whose gradient is zero, would
+get D's rounding error times its own magnitude.
 
 Structures, dictionaries of tensors of one float dtype; all keys but `content` are optional, and `outer`, `inner` and
 `shared` need a `scale`. R stands for all queries of an example, h·N:
@@ -36,7 +38,15 @@ Structures, dictionaries of tensors of one float dtype; all keys but `content` a
 import numpy as np
 from keras import ops
 
-from keras_perceiver._blocks import block_length, map_blocks, over_blocks, slice_rows, write_rows
+from keras_perceiver._blocks import (
+    block_lengths,
+    examples_at_once,
+    map_blocks,
+    over_blocks,
+    over_examples,
+    slice_rows,
+    write_rows,
+)
 from keras_perceiver.attention import MASKED_SCORE
 
 
@@ -53,33 +63,46 @@ def factored_sum(queries, rows, memory_budget):
         `MASKED_SCORE` / 2.
     """
     query_keys, row_keys = [sorted(query) for query in queries], [sorted(row) for row in rows]
+    keys = query_keys + row_keys
 
     @ops.custom_gradient
     def flat_sum(*tensors):
-        groups = _unflatten(tensors, query_keys + row_keys)
-        queries, rows = groups[: len(query_keys)], groups[len(query_keys) :]
-        blocks = [block_length(*segment, memory_budget) for segment in zip(queries, rows, strict=True)]
-        sums, top, inverse_total = _forward(queries, rows, blocks)
+        chunk = examples_at_once(*_halves(_unflatten(tensors, keys)), memory_budget)
+
+        def forward(*tensors):
+            queries, rows = _halves(_unflatten(tensors, keys))
+            sums, top, inverse_total = _forward(queries, rows, block_lengths(queries, rows, memory_budget))
+            return [top, inverse_total, *_flatten(sums)]
+
+        top, inverse_total, *sums = over_examples(forward, tensors, chunk)
 
         def gradient(*arguments, upstream=None):
             upstream = arguments if upstream is None else upstream
             upstream = upstream[0] if isinstance(upstream[0], (tuple, list)) else upstream
-            cotangents = [  # of sums in units of exp(top)
-                {key: value * inverse_total[..., None] for key, value in group.items()}
-                for group in _unflatten(upstream, query_keys)
-            ]
-            slope = sum(ops.sum(c[key] * s[key], axis=-1) for c, s in zip(cotangents, sums, strict=True) for key in c)
-            segments = list(zip(queries, cotangents, rows, blocks, strict=True))
-            query_gradients = [_query_gradient(*segment, top, slope) for segment in segments]
-            residual = sum(gradient.pop("residual") for gradient in query_gradients)
-            query_gradients = [
-                {key: gradient[key] - residual[..., None] * s[key] for key in gradient}
-                for gradient, s in zip(query_gradients, sums, strict=True)
-            ]
-            slope = slope + residual * inverse_total
-            return tuple(_flatten(query_gradients + [_row_gradient(*segment, top, slope) for segment in segments]))
+            count = len(upstream)
 
-        return tuple(_flatten(sums)), gradient
+            def structures(tensors):
+                sums, tensors = _unflatten(tensors[:count], query_keys), tensors[count:]
+                cotangents, tensors = _unflatten(tensors[:count], query_keys), tensors[count:]
+                queries, rows = _halves(_unflatten(tensors, keys))
+                blocks = block_lengths(queries, rows, memory_budget)
+                return sums, list(zip(queries, cotangents, rows, blocks, strict=True))
+
+            def of_queries(top, inverse_total, *tensors):
+                gradients, slope = _query_gradients(*structures(tensors), top, inverse_total)
+                return [slope, *_flatten(gradients)]
+
+            def of_rows(top, slope, *tensors):
+                _, segments = structures(tensors)
+                return _flatten([_row_gradient(*segment, top, slope) for segment in segments])
+
+            # In units of exp(top), as the weights are.
+            upstream = [cotangent * inverse_total[..., None] for cotangent in upstream]
+            slope, *query_gradients = over_examples(of_queries, [top, inverse_total, *sums, *upstream, *tensors], chunk)
+            row_gradients = over_examples(of_rows, [top, slope, *sums, *upstream, *tensors], chunk)
+            return (*query_gradients, *row_gradients)
+
+        return tuple(sums), gradient
 
     return _unflatten(flat_sum(*_flatten([*queries, *rows])), query_keys)
 
@@ -103,8 +126,11 @@ def _positions(query, rows):
 
 
 def pull(weights, query, rows):
-    """`Σ_m weights_m features_m` in the structure of `query`; weights (B, R, P, Q)."""
-    total = {"content": ops.matmul(_flat_weights(weights), _flat_rows(rows["content"]))}  # (B, R, c)
+    """`Σ_m weights_m features_m` in the structure of `query`, and `Σ_m weights_m`, `total`; weights (B, R, P, Q)."""
+    content = _flat_rows(rows["content"])
+    content = ops.concatenate([content, ops.ones_like(content[..., :1])], axis=-1)  # (B, PQ, c + 1)
+    content = ops.matmul(_flat_weights(weights), content)  # the total as one channel more: no pass of its own
+    total = {"content": content[..., :-1], "total": content[..., -1]}  # (B, R, c), (B, R)
     if "scale" in rows:
         weights = weights * rows["scale"][:, None]
     if "outer" in query:
@@ -214,7 +240,7 @@ def _running_sum(query, rows, block):
         pulled = pull(weights, part_query, part)
         new = {
             "top": top,
-            "total": carry["total"] * decay + ops.sum(weights, axis=(2, 3)),
+            "total": carry["total"] * decay + pulled["total"],
             "sum": {key: value * decay[..., None] + pulled[key] for key, value in carry["sum"].items()},
         }
         if "outer" in query:
@@ -226,24 +252,43 @@ def _running_sum(query, rows, block):
     return over_blocks(add_block, carry, ops.shape(rows["content"])[1], block)
 
 
+def _query_gradients(sums, segments, top, inverse_total):
+    """Gradients of the queries of all segments, and D (B, R) without its rounding error."""
+    slope = sum(
+        ops.sum(cotangent[key] * s[key], axis=-1)
+        for (_, cotangent, _, _), s in zip(segments, sums, strict=True)
+        for key in s
+    )
+    gradients, residuals = zip(*(_query_gradient(*segment, top, slope) for segment in segments), strict=True)
+    residual = sum(residuals)  # (B, R)
+    gradients = [
+        {key: gradient[key] - residual[..., None] * s[key] for key in gradient}
+        for gradient, s in zip(gradients, sums, strict=True)
+    ]
+    return gradients, slope + residual * inverse_total
+
+
 def _query_gradient(query, cotangent, rows, block, top, slope):
-    """`Σ_m p_m (s_m(dz) - D) features_m` in the structure of `query`; and `Σ_m p_m (s_m(dz) - D)` (B, R), `residual`."""
+    """`Σ_m p_m (s_m(dz) - D) features_m` in the structure of `query`, and `Σ_m p_m (s_m(dz) - D)` (B, R)."""
     carry = {key: ops.zeros_like(value) for key, value in query.items() if key != "outer"}
-    carry["residual"] = ops.zeros_like(top)
+    carry["total"] = ops.zeros_like(top)
     if "outer" in query:
         carry["outer"] = ops.zeros_like(ops.transpose(query["outer"], (2, 0, 1)))  # (P, B, R)
 
     def add_block(start, size, carry):
         part_query, part_cotangent, part = _block(query, cotangent, rows, start, size)
         slopes, _ = _slopes(part_query, part_cotangent, part, top, slope)
-        pulled = {**pull(slopes, part_query, part), "residual": ops.sum(slopes, axis=(2, 3))}
+        pulled = pull(slopes, part_query, part)
         return {
             key: write_rows(value, pulled[key], start, size) if key == "outer" else value + pulled[key]
             for key, value in carry.items()
         }
 
-    total = over_blocks(add_block, carry, ops.shape(rows["content"])[1], block)
-    return {key: ops.transpose(value, (1, 2, 0)) if key == "outer" else value for key, value in total.items()}
+    gradient = over_blocks(add_block, carry, ops.shape(rows["content"])[1], block)
+    residual = gradient.pop("total")
+    if "outer" in gradient:
+        gradient["outer"] = ops.transpose(gradient["outer"], (1, 2, 0))
+    return gradient, residual
 
 
 def _row_gradient(query, cotangent, rows, block, top, slope):
@@ -286,6 +331,11 @@ def _block_of_rows(rows, start, size):
 def _outer_first(key, value):
     """Swaps B and P where rows have both; `shared` has P first already."""
     return value if key == "shared" else ops.swapaxes(value, 0, 1)
+
+
+def _halves(groups):
+    """Queries and rows of all segments, which stand one after the other."""
+    return groups[: len(groups) // 2], groups[len(groups) // 2 :]
 
 
 def _flatten(groups):

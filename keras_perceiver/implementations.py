@@ -17,9 +17,12 @@ IMPLEMENTATIONS = ("dense", "absorbed", "factored")
 MEMORY_BUDGET = 8 * 2**20  # bytes of one block's temporaries: what stays in the cache is also faster
 
 # The time of a form in units of one multiply-add of a large matrix product, measured on two cores
-# (tests/benchmarks/NOTES.md): what a score costs apart from products, and what a call costs before its first byte.
-_SCORE_COST = {"dense": 300, "absorbed": 200, "factored": 200}
-_CALL_COST = {"dense": 2e7, "absorbed": 6e7, "factored": 1e8}
+# (tests/benchmarks/choice.py --calibrate): weights of what `features` returns.
+_WEIGHTS = {
+    "dense": (1, 300, 0, 2e7),
+    "absorbed": (1, 200, 0, 6e7),
+    "factored": (1, 200, 0, 1e8),
+}
 
 
 class Cost(NamedTuple):
@@ -76,14 +79,28 @@ def cost(implementation, problem):
 def choose_implementation(problem):
     """The form that is expected to be the fastest.
 
-    The estimate, in multiply-adds and for one example: those of the matrix products (per byte 2C·hk + 2N·hk for
-    `dense`, 2hN·C for `absorbed`, about 2hN(c + 1) for `factored`), a constant for each of the h·N·M scores, and a
-    constant for each call, by which tiny problems stay with the textbook form.
+    The estimate of each is a weighted sum of its `features`.
     """
-    scores = problem.num_heads * problem.num_latents * problem.total_length
     return min(
         IMPLEMENTATIONS,
-        key=lambda name: _multiply_adds(name, problem) + _SCORE_COST[name] * scores + _CALL_COST[name] / problem.batch,
+        key=lambda name: sum(w * f for w, f in zip(_WEIGHTS[name], features(name, problem), strict=True)),
+    )
+
+
+def features(implementation, problem):
+    """What the time of a form is made of, for a batch.
+
+    Multiply-adds of the matrix products (per byte 2C·hk + 2N·hk for `dense`, 2hN·C for `absorbed`, about 2hN(c + 1)
+    for `factored`); the h·N·M scores; the numbers that are written for the bytes (keys, values and the byte array where
+    they are built); and 1 for the call itself, by which tiny problems stay with the textbook form.
+    """
+    length, batch = problem.total_length, problem.batch
+    written = {"dense": 2 * problem.channels + 2 * problem.width, "absorbed": problem.channels, "factored": 0}
+    return (
+        batch * _multiply_adds(implementation, problem),
+        batch * problem.num_heads * problem.num_latents * length,
+        batch * length * written[implementation],
+        1,
     )
 
 

@@ -108,6 +108,19 @@ class Problem:
         self.cotangent = array(rng, batch, latents, width)
 
     def run(self, implementation, dtype="float64", mode="eager", memory_budget=1500):
+        function, arguments = self._function(implementation, dtype, memory_budget)
+        if mode != "eager":
+            function = tf.function(function, jit_compile=mode == "xla")
+        return [np.asarray(t, "float64") for t in function(*arguments)]
+
+    def products(self, implementation):
+        """All matrix products forward and backward, as operations of a graph."""
+        function, arguments = self._function(implementation, "float32", 10**6)  # one block: no loop hides them
+        graph = tf.function(function).get_concrete_function(*arguments).graph
+        graphs = [graph, *(f.graph for f in graph._functions.values() if hasattr(f, "graph"))]
+        return [o for g in graphs for o in g.get_operations() if o.type in ("MatMul", "BatchMatMulV2")]
+
+    def _function(self, implementation, dtype, memory_budget):
         def as_tensor(x):
             return tf.convert_to_tensor(x) if x.dtype == bool else tf.convert_to_tensor(x, dtype)
 
@@ -128,9 +141,7 @@ class Problem:
             return [output, *tape.gradient(loss, inputs, unconnected_gradients="zero")]
 
         arguments = keras.tree.map_structure(as_tensor, (self.query, self.weights, self.byte_array))
-        if mode != "eager":
-            forward_and_backward = tf.function(forward_and_backward, jit_compile=mode == "xla")
-        return [np.asarray(t, "float64") for t in forward_and_backward(*arguments)]
+        return forward_and_backward, arguments
 
 
 def distances(results, expected, floor=0.0):
@@ -161,6 +172,19 @@ def test_graph_and_xla_equal_eager(case, mode, implementation):
     rng = np.random.default_rng(4)
     problem = Problem(rng, CASES[case](rng))
     assert distances(problem.run(implementation, mode=mode), problem.run(implementation)).max() < 1e-12
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("case", ["two axes", "learned positions", "two modalities"])
+def test_no_product_broadcasts_over_its_batch(case, heads, implementation):
+    """TensorFlow 2.21 writes beyond its buffers in (8, 1, 16, 21) by (1, 21, 21) on processors with AVX-512."""
+    rng = np.random.default_rng(8)
+    products = Problem(rng, CASES[case](rng), heads=heads).products(implementation)
+    assert len(products) >= 6
+    for product in products:
+        a, b = (tuple(tensor.shape)[:-2] for tensor in product.inputs)
+        assert a == b, product
 
 
 @pytest.mark.parametrize("implementation", FAST)

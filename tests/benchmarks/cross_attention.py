@@ -10,14 +10,16 @@ import time
 
 import tensorflow as tf
 
-from keras_perceiver import ByteNormalization, CrossAttention, FourierPositions
+from keras_perceiver import ByteNormalization, CrossAttention, FourierPositions, LearnedPositions
 from keras_perceiver.implementations import IMPLEMENTATIONS
 
 
 def build(implementation, arguments):
     """`{(implementation, pass, xla): function}` of one cross-attend."""
-    layer = CrossAttention(arguments.heads, implementation=implementation, memory_budget=arguments.memory_budget)
-    positions = FourierPositions(arguments.bands)
+    layer = CrossAttention(
+        arguments.heads, arguments.head_dim, implementation=implementation, memory_budget=arguments.memory_budget
+    )
+    positions = FourierPositions(arguments.bands) if arguments.positions == "fourier" else LearnedPositions()
     normalization = ByteNormalization()
     content = tf.random.stateless_normal((arguments.batch, arguments.size, arguments.size, 3), (0, 1))
     latents = tf.random.stateless_normal((arguments.batch, arguments.latents, arguments.latent_dim), (0, 2))
@@ -30,7 +32,7 @@ def build(implementation, arguments):
         with tf.GradientTape() as tape:
             tape.watch(latents)
             loss = tf.reduce_sum(forward(latents, content) ** 2)
-        return tape.gradient(loss, [latents, *layer.trainable_variables])
+        return tape.gradient(loss, [latents, *layer.trainable_variables, *positions.trainable_variables])
 
     return {
         (implementation, name, xla): (tf.function(function, jit_compile=xla), (latents, content))
@@ -57,6 +59,8 @@ def main():
     for name, default in (("size", 224), ("latents", 512), ("latent-dim", 1024), ("bands", 64), ("batch", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--heads", type=int, default=1)
+    parser.add_argument("--head-dim", type=int, default=None)
+    parser.add_argument("--positions", choices=("fourier", "learned"), default="fourier")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--memory-budget", type=int, default=None)
     parser.add_argument("--implementations", nargs="+", default=list(IMPLEMENTATIONS))

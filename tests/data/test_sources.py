@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data.sources import load_source, stratified_splits
+from keras_perceiver.data.sources import load_source
 
 
 def test_digits_are_scikit_learns_and_each_is_in_one_split():

@@ -10,8 +10,6 @@ import tensorflow as tf
 
 from keras_perceiver._checks import require_between
 
-RAND_AUGMENT_LAYERS = 11  # operations among which RandAugment chooses
-
 
 def augment_image(
     *,

@@ -176,6 +176,12 @@ def choose_image_shape(facts, image_size=None):
     return (height, width, 1 if all(fact["grey"] for fact in facts) else 3)
 
 
+def draw_image(axes, image):
+    """Draws a preprocessed picture, (H, W, c) in [-1, 1]; what augmentation took beyond that is cut off."""
+    pixels = np.clip(np.asarray(image) / 2 + 0.5, 0, 1)
+    axes.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
+
+
 @contextmanager
 def decoded(file, target):
     """Opens a picture and decodes it: `(Pillow image, (H, W) as stored in the file, turned upright)`.

@@ -22,6 +22,7 @@ class Modality:
         preprocess: settings -> function of raw examples, one or a batch: what stands before the model.
         augment: settings -> function of one raw example and its (2,) int32 seed.
         mix: settings -> function of a raw batch, its labels and a (2,) int32 seed; or None.
+        draw: (matplotlib axes, an example as it enters the model) -> nothing.
         dtype: in which examples are kept.
         feature: class name of its feature in tensorflow-datasets.
     """
@@ -36,6 +37,7 @@ class Modality:
     preprocess: Callable
     augment: Callable
     mix: Callable
+    draw: Callable
     dtype: str
     feature: str
 
@@ -52,6 +54,7 @@ MODALITIES = {
         preprocess=images.preprocess_images,
         augment=augment.augment_image,
         mix=augment.mix_batch,
+        draw=images.draw_image,
         dtype="uint8",
         feature="Image",
     ),

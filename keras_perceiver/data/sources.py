@@ -188,7 +188,7 @@ def _finished(source_splits, *, name, data, modality, class_names, problems=(), 
     splits, made, said = complete_splits(source_splits, seed=more.pop("seed", SPLIT_SEED), recorded=recorded)
     train = splits["train"].class_counts(len(class_names))
     said += [
-        f"class {class_names[i]!r} has only {train[i]} training example{'s' * (train[i] != 1)}"
+        f"class {class_names[i]!r} has only {train[i]} training example{'' if train[i] == 1 else 's'}"
         for i in np.flatnonzero(train < 2)
     ]
     return Source(
@@ -323,6 +323,6 @@ def _load_catalogue(data, *, data_dir, modality, image_size, shape, splits, cons
 def _neighbours(path):
     """Names beside a path that does not exist."""
     try:
-        return [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        return [str(p) for p in path.parent.iterdir() if p.name[0] != "."] if path.parent.is_dir() else []
     except OSError:
         return []

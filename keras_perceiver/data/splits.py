@@ -107,16 +107,16 @@ def stratified_part(labels, fraction, seed):
 
     Every class leaves at least one example behind: what is tested was also trained, and a class with one example
     is trained on. Classes whose shares are no whole numbers get one more by the size of what was cut off, until the
-    part has its size. With several labels an example the part is drawn from all alike.
+    part has its size, of at least one. With several labels an example the part is drawn from all alike.
     """
     rng = np.random.default_rng(seed)
     if labels.ndim == 2:
-        return np.sort(rng.permutation(len(labels))[: round(fraction * len(labels))])
+        return np.sort(rng.permutation(len(labels))[: max(1, round(fraction * len(labels)))])
     classes, counts = np.unique(labels, return_counts=True)
     shares = fraction * counts
     sizes = np.minimum(shares.astype(int), counts - 1)
     order = np.lexsort((rng.permutation(len(classes)), np.floor(shares) - shares))  # most was cut off first
-    for index in order[: max(0, round(shares.sum()) - sizes.sum())]:
+    for index in order[: max(0, max(1, round(shares.sum())) - sizes.sum())]:
         sizes[index] = min(sizes[index] + 1, counts[index] - 1)
     chosen = [rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, sizes, strict=True)]
     return np.sort(np.concatenate(chosen))

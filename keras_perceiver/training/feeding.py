@@ -18,7 +18,7 @@ def training_data(source, recipe, seed, *, first_epoch=0, preprocess=None, conso
         num_epochs=recipe.epochs,
         first_epoch=first_epoch,
         preprocess=kind.preprocess(**(preprocess or {})),
-        augment=kind.augment(**_settings(kind.augment, recipe)),
+        augment=augmentation(source.modality, recipe),
         mix=kind.mix(**_settings(kind.mix, recipe)),
         console=console,
     )
@@ -33,6 +33,12 @@ def evaluation_data(source, split, *, preprocess=None, console=None):
         preprocess=MODALITIES[source.modality].preprocess(**(preprocess or {})),
         console=console,
     )
+
+
+def augmentation(modality, recipe):
+    """What `recipe` does to one example of that modality: a function of the raw example and its seed."""
+    kind = MODALITIES[modality]
+    return kind.augment(**_settings(kind.augment, recipe))
 
 
 def _settings(function, recipe):

@@ -1,5 +1,6 @@
 """Classification sets of tensorflow-datasets by name, offline once they are prepared."""
 
+import importlib.util
 import os
 
 import numpy as np
@@ -62,13 +63,14 @@ def _keys(info, name, modality):
     import tensorflow_datasets as tfds
 
     example_key, label_key = info.supervised_keys[:2] if info.supervised_keys else (None, None)
-    found = type(info.features.get(example_key)).__name__
+    features = dict(info.features.items())
+    found = type(features.get(example_key)).__name__
     by_feature = {kind.feature: kind.name for kind in MODALITIES.values()}
     require(
-        found in by_feature and isinstance(info.features.get(label_key), tfds.features.ClassLabel),
+        found in by_feature and isinstance(features.get(label_key), tfds.features.ClassLabel),
         f"The examples of `data` must be ({' or '.join(by_feature)}, ClassLabel)",
         data=f"tfds:{name}",
-        features=sorted(info.features),
+        features=sorted(features),
     )
     require(
         modality in (None, by_feature[found]),
@@ -81,43 +83,36 @@ def _keys(info, name, modality):
 
 def _prepare(builder, name):
     """Downloads and prepares a set that is not there yet; what is there is used as it is."""
+    can_choose = not os.path.isdir(builder.data_dir) and importlib.util.find_spec("array_record") is not None
     try:
-        builder.download_and_prepare(file_format=None if os.path.isdir(builder.data_dir) else "array_record")
+        builder.download_and_prepare(file_format="array_record" if can_choose else None)
     except Exception as error:  # network, checksums, manual downloads that are missing, disk: all say why
         raise InputError(
             f"`data` must be prepared, or possible to download: tfds:{name}. {_first_line(error)}"
         ) from error
 
 
-def _decoders(*keys, example_key):
-    """Reads only these features, the example in its encoded form."""
+def _rows(builder, split, example_key, label_key):
+    """The examples of a split in the order in which they are stored, encoded: by index too, where that can be."""
     import tensorflow_datasets as tfds
 
-    skip = {example_key: tfds.decode.SkipDecoding()} if example_key in keys else {}
-    return tfds.decode.PartialDecoding(dict.fromkeys(keys, True), decoders=skip)
+    encoded = {example_key: tfds.decode.SkipDecoding()}
+    if _is_random_access(builder):
+        return builder.as_data_source(split, decoders=encoded)
+    only = tfds.decode.PartialDecoding({example_key: True, label_key: True}, decoders=encoded)
+    return builder.as_dataset(split=split, shuffle_files=False, decoders=only).as_numpy_iterator()
 
 
 def _in_memory(builder, split, example_key, label_key, kind, shape, console):
     """All examples of a split as arrays, in the order in which they are stored."""
-    if builder.info.file_format is not None and _is_random_access(builder):
-        rows = builder.as_data_source(split, decoders=_decoders(example_key, label_key, example_key=example_key))
-    else:
-        dataset = builder.as_dataset(
-            split=split, shuffle_files=False, decoders=_decoders(example_key, label_key, example_key=example_key)
-        )
-        rows = list(dataset.as_numpy_iterator())
 
-    def read(index):
-        return _read(rows[index], example_key, label_key, kind, shape)
+    def read(row):
+        return kind.read(bytes(row[example_key]), shape).astype(kind.dtype), int(row[label_key])
 
-    pairs = list(in_parallel(read, range(len(rows)), f"reading {split}", console))
+    rows, count = _rows(builder, split, example_key, label_key), builder.info.splits[split].num_examples
+    pairs = list(in_parallel(read, rows, f"reading {split}", console, total=count))
     require(len(pairs) > 0, "Every split must hold examples", split=split)
     return np.stack([x for x, _ in pairs]), np.array([y for _, y in pairs], np.int32)
-
-
-def _read(row, example_key, label_key, kind, shape):
-    encoded = row[example_key]
-    return kind.read(bytes(encoded), shape).astype(kind.dtype), int(row[label_key])
 
 
 def _on_disk(builder, split, example_key, label_key, kind, shape, name):
@@ -129,12 +124,11 @@ def _on_disk(builder, split, example_key, label_key, kind, shape, name):
         file_format=str(builder.info.file_format),
         repair="`tfds build --file_format=array_record`, or another `data_dir`.",
     )
-    source = builder.as_data_source(split, decoders=_decoders(example_key, example_key=example_key))
-    only_labels = builder.as_data_source(split, decoders=_decoders(label_key, example_key=example_key))
-    labels = np.array([int(row[label_key]) for row in only_labels], np.int32)
+    rows = _rows(builder, split, example_key, label_key)
+    labels = np.array([int(row[label_key]) for row in rows], np.int32)
 
     def fetch(index):
-        return kind.read(bytes(source[index][example_key]), shape)
+        return kind.read(bytes(rows[index][example_key]), shape)
 
     return Lazy(fetch, range(len(labels)), shape, kind.dtype), labels
 

@@ -1,5 +1,6 @@
 """Examples that are decoded when they are asked for."""
 
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -54,12 +55,14 @@ class Lazy:
         return self._array
 
 
-def in_parallel(function, items, what, console=None):
+def in_parallel(function, items, what, console=None, total=None):
     """Yields `function(item)` in the order of `items`, computed by a thread for each core, with a progress bar."""
+    total = len(items) if total is None else total
+    items = iter(items)
     visible = console is not None and console.is_terminal
     with ThreadPoolExecutor(os.cpu_count()) as pool, Progress(console=console, disable=not visible) as progress:
-        task = progress.add_task(what, total=len(items))
-        for start in range(0, len(items), CHUNK):
-            for result in pool.map(function, items[start : start + CHUNK]):
+        task = progress.add_task(what, total=total)
+        while chunk := list(itertools.islice(items, CHUNK)):
+            for result in pool.map(function, chunk):
                 progress.advance(task)
                 yield result

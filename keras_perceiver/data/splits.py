@@ -87,7 +87,7 @@ def complete_splits(given, *, seed=0, recorded=None):
             examples=len(whole),
             repair="With few examples in a class all of them are trained on.",
         )
-    made = {whole.names[i]: name for name, indices in parts.items() for i in indices}
+    made = {whole.names[i]: name for name in SPLITS if name in parts for i in parts[name]}
     return {name: splits[name] for name in SPLITS}, made, notes
 
 

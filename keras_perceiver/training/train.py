@@ -1,13 +1,15 @@
 """The main job: data -> a trained, evaluated and exported model in a run folder."""
 
 import dataclasses
+import re
 import shutil
 import time
 
 import keras
+import tensorflow as tf
 from rich.console import Console
 
-from keras_perceiver._checks import require, require_folder
+from keras_perceiver._checks import InputError, require, require_folder
 from keras_perceiver.data import MODALITIES, load_source, steps_per_epoch
 from keras_perceiver.export import export_saved_model
 from keras_perceiver.models import PRESETS, build_classifier
@@ -143,6 +145,17 @@ def resolved_recipe(source, overrides):
 
 def fit(network, source, recipe, seed, *, preprocess=None, first_epoch=0, callbacks=(), console=None):
     """Trains a compiled classifier on the train split of `source`, with its validation split beside."""
+    try:
+        _fit(network, source, recipe, seed, preprocess, first_epoch, callbacks, console)
+    except tf.errors.InvalidArgumentError as error:
+        # Files that are decoded while the model trains may have gone, or have changed, since they were looked at.
+        reason = re.search(r"InputError: (.*)", str(error))
+        if reason is None:
+            raise
+        raise InputError(reason[1]) from error
+
+
+def _fit(network, source, recipe, seed, preprocess, first_epoch, callbacks, console):
     network.fit(
         training_data(source, recipe, seed, first_epoch=first_epoch, preprocess=preprocess, console=console),
         initial_epoch=first_epoch,

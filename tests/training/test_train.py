@@ -153,24 +153,21 @@ def two_kinds(count=60):
     return {"train": tf.data.Dataset.from_tensor_slices((images, labels))}
 
 
-def test_data_sets_of_pythons_are_trained_on_and_evaluated_with(tmp_path):
+def test_data_sets_of_pythons_are_trained_on_and_what_was_permuted_is_permuted_in_the_export(tmp_path):
     source = dataset_source(two_kinds(), class_names=["dark", "light"], name="brightness")
-    recipe = {**TINY_RECIPE, "batch_size": 16}
-    arguments = {"shelf": tmp_path / "shelf", "model": TINY_MODEL, "recipe": recipe, "console": quiet()}
-    metrics = training.train(source, output=tmp_path / "run", **arguments)
-    assert (tmp_path / "shelf" / "brightness" / "1").is_dir()
-    assert training.evaluate(tmp_path / "run", data=source)["accuracy"] == metrics["accuracy"]
+    metrics = training.train(
+        source,
+        output=tmp_path / "run",
+        shelf=tmp_path / "shelf",
+        preprocess={"permute_seed": 3},
+        model={**TINY_MODEL, "stem": "conv"},
+        recipe={**TINY_RECIPE, "epochs": 1, "batch_size": 16, "learning_rate": 0.05},
+        console=quiet(),
+    )
+    assert metrics["export"] == str(tmp_path / "shelf" / "brightness" / "1")
+    assert training.evaluate(tmp_path / "run", data=source)["cross_entropy"] == metrics["cross_entropy"]
     with pytest.raises(InputError, match="`data` must be given again"):
         training.evaluate(tmp_path / "run")
-
-
-def test_what_was_permuted_in_training_is_permuted_in_the_export(tmp_path):
-    source = dataset_source(two_kinds(), name="brightness")
-    recipe = {**TINY_RECIPE, "batch_size": 16, "learning_rate": 0.05}
-    arguments = {"model": {**TINY_MODEL, "stem": "conv"}, "recipe": recipe, "console": quiet()}
-    metrics = training.train(
-        source, output=tmp_path / "run", shelf=tmp_path / "shelf", preprocess={"permute_seed": 3}, **arguments
-    )
     images = source.splits["test"].examples
     network = keras.models.load_model(tmp_path / "run" / "model.keras")
     expected = network(preprocess_images(permute_seed=3)(images)).numpy()
@@ -188,14 +185,15 @@ def test_several_labels_an_example_are_refused_before_anything_is_written(tmp_pa
 
 def test_a_killed_run_keeps_its_splits_though_files_were_added(tmp_path):
     write_pictures(tmp_path / "data", {"cat": 20, "dog": 20})
-    recipe = {**TINY_RECIPE, "batch_size": 4}
     arguments = {"output": tmp_path / "run", "shelf": tmp_path, "model": TINY_MODEL, "console": quiet()}
+    arguments["recipe"] = {**TINY_RECIPE, "epochs": 1, "batch_size": 4}
     with pytest.raises(KeyboardInterrupt):
-        training.train(tmp_path / "data", recipe=recipe, callbacks=[Kill(epoch=1)], checkpoint_seconds=0.0, **arguments)
+        training.train(tmp_path / "data", callbacks=[Kill(epoch=0)], **arguments)
     before = (tmp_path / "run" / "splits.csv").read_text()
     write_pictures(tmp_path / "data", {"cat": 23, "dog": 31})
-    training.train(tmp_path / "data", recipe=recipe, **arguments)
+    training.train(tmp_path / "data", **arguments)
     assert (tmp_path / "run" / "splits.csv").read_text() == before
+    assert Run(tmp_path / "run").is_finished
 
 
 def test_a_file_that_goes_away_while_a_model_trains_is_named(tmp_path, monkeypatch):

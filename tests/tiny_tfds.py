@@ -33,7 +33,7 @@ def prepare(
         "_info": info,
         "_split_generators": lambda self, _: {split: examples(self, count) for split, count in counts.items()},
         "_generate_examples": examples,
-        "__module__": __name__,
+        "__module__": "tiny_tfds",
     }
     no_cloud = mock.patch("tensorflow_datasets.core.utils.gcs_utils.exists", return_value=False)
     with tfds.core.registered.skip_registration(), no_cloud:

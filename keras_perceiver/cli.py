@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from keras_perceiver._checks import InputError
+from keras_perceiver._checks import InputError, printable
 
 app = typer.Typer(
     name="keras-perceiver",
@@ -181,7 +182,13 @@ def evaluate(
         return
     table = Table("class", "precision", "recall", "F1", "examples")
     for name, row in metrics["classes"].items():
-        table.add_row(name, f"{row['precision']:.2%}", f"{row['recall']:.2%}", f"{row['f1']:.2%}", str(row["examples"]))
+        table.add_row(
+            Text(printable(name)),
+            f"{row['precision']:.2%}",
+            f"{row['recall']:.2%}",
+            f"{row['f1']:.2%}",
+            str(row["examples"]),
+        )
     console = _console()
     console.print(table)
     console.print(
@@ -207,7 +214,7 @@ def predict(
     table = Table("file", "class", "probability")
     for prediction in predictions:
         for i, (name, p) in enumerate(zip(prediction.classes, prediction.probabilities, strict=True)):
-            table.add_row(prediction.file if i == 0 else "", name, f"{p:.2%}")
+            table.add_row(Text(printable(prediction.file if i == 0 else "")), Text(printable(name)), f"{p:.2%}")
     _console().print(table)
 
 
@@ -241,7 +248,7 @@ def _library(part):
     try:
         yield importlib.import_module(f"keras_perceiver.{part}")
     except InputError as error:
-        print(f"keras-perceiver: {error}", file=sys.stderr)
+        print(f"keras-perceiver: {printable(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
 
 

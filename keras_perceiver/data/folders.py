@@ -38,10 +38,11 @@ class Item:
 
 @dataclass
 class Listing:
-    """The labelled files of a folder, sorted by path, and what was passed over."""
+    """The labelled files of a folder, sorted by path, its folders, and what was passed over."""
 
     items: list[Item] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
     num_hidden: int = 0
     modality: str = ""
 
@@ -63,7 +64,7 @@ def list_folder(folder, modality=None):
         InputError: where no file fits a modality, labels differ in case only, or `labels.csv` is not legal.
     """
     root, listing = Path(folder).resolve(), Listing()
-    files = sorted(_walk(root, root, listing))
+    files = sorted(_walk(root, listing))
     has_table = LABELS in files
     if has_table:
         files.remove(LABELS)
@@ -78,7 +79,7 @@ def list_folder(folder, modality=None):
     if has_table:
         _from_table(root, known, listing)
     else:
-        _from_folders(root, known, listing)
+        _from_folders(known, listing)
     listing.items.sort(key=lambda item: item.path)
     check_names({label for item in listing.items for label in item.labels})
     return listing
@@ -107,23 +108,32 @@ def check_names(names):
         )
 
 
-def _walk(folder, root, listing):
-    """Yields the files below a folder, relative to the root; what leaves the root or hides is passed over."""
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        path = PurePosixPath(os.path.relpath(entry.path, root)).as_posix()
-        if entry.name.startswith("."):
-            listing.num_hidden += 1
-        elif not _is_text(path):
-            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-            listing.skip("name", shown, "is no Unicode")
-        elif entry.is_symlink() and not _stays_inside(entry.path, root):
-            listing.skip("link", path, "leads out of the folder, to nothing or to a folder")
-        elif entry.is_dir():
-            yield from _walk(entry.path, root, listing)
-        elif entry.is_file():
-            yield path
-        else:
-            listing.skip("not a file", path, "is a pipe, a socket or a device")
+def _walk(root, listing):
+    """Yields the files below the root, relative to it; what leaves it, hides or cannot be opened is passed over."""
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            listing.skip("folder", os.path.relpath(folder, root), error.strerror)
+            continue
+        for entry in entries:
+            path = PurePosixPath(os.path.relpath(entry.path, root)).as_posix()
+            if entry.name.startswith("."):
+                listing.num_hidden += 1
+            elif not _is_text(path):
+                shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+                listing.skip("name", shown, "is no Unicode")
+            elif entry.is_symlink() and not _stays_inside(entry.path, root):
+                listing.skip("link", path, "leads out of the folder, to nothing or to a folder")
+            elif entry.is_dir():
+                listing.folders.append(path)
+                waiting.append(entry.path)
+            elif entry.is_file():
+                yield path
+            else:
+                listing.skip("not a file", path, "is a pipe, a socket or a device")
 
 
 def _is_text(path):
@@ -140,35 +150,28 @@ def _stays_inside(path, root):
     return target.is_file() and target.is_relative_to(root)
 
 
-def _from_folders(root, files, listing):
+def _from_folders(files, listing):
     """Labels from the names of folders."""
-    folders = sorted(e.name for e in os.scandir(root) if e.is_dir(follow_symlinks=False) and e.name[0] != ".")
-    split_names = [SPLIT_NAMES.get(name.lower()) for name in folders]
-    has_splits = bool(folders) and None not in split_names and "train" in split_names
+    top = sorted(path for path in listing.folders if "/" not in path)
+    split_names = [SPLIT_NAMES.get(name.lower()) for name in top]
+    has_splits = bool(top) and None not in split_names and "train" in split_names
     require(
         not has_splits or len(set(split_names)) == len(split_names),
         "There must be one folder for each split",
-        folders=folders,
+        folders=top,
     )
-    depth = 1 if has_splits else 0
+    depth = 1 if has_splits else 0  # of the folders that are classes
     for path in files:
         *above, _ = path.split("/")
         if len(above) <= depth:
             listing.skip("file without label", path, "lies in no class's folder")
         else:
             split = SPLIT_NAMES[above[0].lower()] if has_splits else None
-            listing.items.append(Item(path, (_text(above[depth]),), split))
-    for place in [root / name for name in folders] if has_splits else [root]:
-        _name_empty_classes(place, root, listing)
-
-
-def _name_empty_classes(place, root, listing):
-    full = {"/".join(item.path.split("/")[:-1]) + "/" for item in listing.items}
-    for entry in os.scandir(place):
-        if entry.is_dir(follow_symlinks=False) and entry.name[0] != "." and _is_text(entry.name):
-            path = PurePosixPath(os.path.relpath(entry.path, root)).as_posix()
-            if not any(one.startswith(path + "/") for one in full):
-                listing.skip("empty class", path, "holds no file that can be used")
+            listing.items.append(Item(path, (unicodedata.normalize("NFC", above[depth]),), split))
+    used = {"/".join(item.path.split("/")[: depth + 1]) for item in listing.items}
+    for path in sorted(listing.folders):
+        if path.count("/") == depth and path not in used:
+            listing.skip("empty class", path, "holds no file that can be used")
 
 
 def _from_table(root, files, listing):

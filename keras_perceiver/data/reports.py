@@ -5,7 +5,7 @@ import csv
 import os
 from dataclasses import dataclass
 
-from keras_perceiver._checks import require
+from keras_perceiver._checks import printable, require
 
 NAMED = 3  # of each kind are named on one line; all of them in `skipped.csv`
 
@@ -50,8 +50,3 @@ class Report:
             writer.writerow(("kind", "path", "reason"))
             writer.writerows((p.kind, p.path, p.reason) for p in self.problems)
         os.replace(temporary, path)
-
-
-def printable(text):
-    """Text of strangers with what is not printable escaped: a file's name must not drive the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -78,6 +78,8 @@ def complete_splits(given, *, seed=0, recorded=None):
     parts = recorded_parts(whole, recorded) if recorded else made_parts(whole.labels, missing, seed)
     splits |= {name: whole.take(indices) for name, indices in parts.items()}
     of = "as the run has recorded" if recorded else f"seeded with {seed} and stratified"
+    if recorded and len(recorded) < len(whole):
+        notes.append(f"{len(whole) - len(recorded):,} examples are left out that were added after the splits were made")
     sizes = " and ".join(f"{len(parts[name]):,} {name}" for name in missing)
     notes.append(f"{sizes} examples were taken out of {len(whole):,}, {of}")
     for name in SPLITS:

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
-from keras_perceiver._checks import require_folder
+from keras_perceiver._checks import printable, require_folder
 from keras_perceiver.data import MODALITIES, load_source
 from keras_perceiver.data.examples import in_parallel
-from keras_perceiver.data.reports import NAMED, printable
+from keras_perceiver.data.reports import NAMED
 from keras_perceiver.training.feeding import augmentation
-from keras_perceiver.training.plots import save
+from keras_perceiver.training.plots import plain, save
 from keras_perceiver.training.train import resolved_recipe
 
 SHEET = "sheet.png"
@@ -187,7 +187,7 @@ def draw_sheet(source, recipe, path, *, preprocess=None, seed=0):
     more = len(source.class_names) - len(classes)
     shape = " x ".join(map(str, source.example_shape))
     figure.suptitle(
-        _plain(f"{source.name}: training examples as they enter the model, {shape}")
+        plain(f"{source.name}: training examples as they enter the model, {shape}")
         + (f"; {more:,} more classes" if more > 0 else ""),
         fontsize=11,
     )
@@ -204,9 +204,4 @@ def _dress(cells, is_used):
 
 
 def _short(name, length=16):
-    return _plain(name if len(name) <= length else name[: length - 1] + "…")
-
-
-def _plain(text):
-    """Text that matplotlib draws as it is: a dollar would begin a formula."""
-    return printable(text).replace("$", r"\$")
+    return plain(name if len(name) <= length else name[: length - 1] + "…")

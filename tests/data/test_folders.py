@@ -100,6 +100,21 @@ def test_a_folder_without_files_of_a_known_modality_is_refused(tmp_path):
         list_folder(tmp_path)
 
 
+def test_a_folder_that_cannot_be_opened_is_named_and_one_may_lie_deep(tmp_path, monkeypatch):
+    touch(tmp_path, "cat/a.png", "cat/" + "d/" * 300 + "b.png", "dog/c.png")
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    listing = list_folder(tmp_path)
+    assert len(listing.items) == 2
+    assert problems(listing) == {("folder", "dog"), ("empty class", "dog")}
+
+
 # labels.csv
 
 

@@ -88,7 +88,9 @@ def test_recorded_splits_are_used_again_whatever_was_added(tmp_path):
     made = load_source(tmp_path).made_splits
     write_pictures(tmp_path, {"cat": 29, "dog": 11})
     assert load_source(tmp_path).made_splits != made
-    assert load_source(tmp_path, splits=made).made_splits == made
+    again = load_source(tmp_path, splits=made)
+    assert again.made_splits == made
+    assert "16 examples are left out that were added after the splits were made" in again.report.notes
     os.unlink(tmp_path / "cat" / "0.png")
     with pytest.raises(InputError, match=r"must hold every example of the run's splits. .*cat/0.png"):
         load_source(tmp_path, splits=made)

@@ -20,7 +20,7 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, image_size
     stay on disk, which needs them prepared as `array_record`.
 
     Returns:
-        `(modality, splits, class_names, shape, notes)`.
+        `(modality, splits, class_names, notes)`.
     """
     builder = _builder(name, data_dir)
     example_key, label_key, modality = _keys(builder.info, name, modality)
@@ -41,7 +41,7 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, image_size
             notes.append(f"the {split} split of tfds:{name} has no labels and is not used")
         else:
             splits[split] = Split(examples, labels, tuple(f"{split}/{i}" for i in range(len(labels))))
-    return modality, splits, tuple(features[label_key].names), shape, notes
+    return modality, splits, tuple(features[label_key].names), notes
 
 
 def _builder(name, data_dir):

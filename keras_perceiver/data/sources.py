@@ -176,16 +176,11 @@ def slug(text):
     return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._") or "data"
 
 
-def _finished(source_splits, *, name, data, modality, class_names, problems=(), notes=(), recorded=None, **more):
-    """A `Source` with all splits, its classes checked."""
-    require(
-        len(class_names) >= 2,
-        "There must be at least two classes",
-        classes=list(class_names),
-        repair=more.pop("repair", ""),
-    )
-    more.pop("repair", None)
-    splits, made, said = complete_splits(source_splits, seed=more.pop("seed", SPLIT_SEED), recorded=recorded)
+def _finished(
+    given, *, name, data, modality, class_names, problems=(), notes=(), recorded=None, seed=SPLIT_SEED, data_dir=None
+):
+    """A `Source` with all three splits, made of those that are given."""
+    splits, made, said = complete_splits(given, seed=seed, recorded=recorded)
     train = splits["train"].class_counts(len(class_names))
     said += [
         f"class {class_names[i]!r} has only {train[i]} training example{'' if train[i] == 1 else 's'}"
@@ -200,8 +195,12 @@ def _finished(source_splits, *, name, data, modality, class_names, problems=(), 
         preset=modality,
         report=Report(tuple(problems), (*notes, *said)),
         made_splits=made,
-        **more,
+        data_dir=data_dir,
     )
+
+
+def _check_classes(class_names, repair=""):
+    require(len(class_names) >= 2, "There must be at least two classes", classes=list(class_names), repair=repair)
 
 
 def _load_folder(folder, *, modality, image_size, shape, splits, console):
@@ -222,6 +221,8 @@ def _load_folder(folder, *, modality, image_size, shape, splits, console):
         data=str(folder),
         repair=". ".join(Report(tuple(problems)).lines()),
     )
+    inner = f"Is it the folder {str(folder / class_names[0])!r} that you mean?"
+    _check_classes(class_names, inner if (folder / class_names[0]).is_dir() else "")
     shape = tuple(shape or kind.choose_shape([facts[item.path] for item in items], image_size))
     root = folder.resolve()
 
@@ -249,7 +250,6 @@ def _load_folder(folder, *, modality, image_size, shape, splits, console):
         problems=problems,
         notes=notes,
         recorded=splits,
-        repair=f"Is it the folder {str(folder / class_names[0])!r} that you mean?" if len(class_names) == 1 else "",
     )
 
 
@@ -281,6 +281,7 @@ def _load_npz(path, *, modality, image_size, shape, splits):
 
 def _from_arrays(arrays, class_names, *, name, data, image_size=None, shape=None, **more):
     splits, class_names = image_splits(arrays, class_names)
+    _check_classes(class_names)
     source = _finished(splits, name=name, data=data, modality="image", class_names=class_names, **more)
     return _resized(source, shape, image_size)
 
@@ -305,9 +306,10 @@ def _resized(source, shape, image_size):
 
 def _load_catalogue(data, *, data_dir, modality, image_size, shape, splits, console):
     name = data.removeprefix("tfds:")
-    modality, found, class_names, _, notes = read_catalogue(
+    modality, found, class_names, notes = read_catalogue(
         name, modality=modality, data_dir=data_dir, shape=shape, image_size=image_size, console=console
     )
+    _check_classes(class_names)
     return _finished(
         found,
         name=name,

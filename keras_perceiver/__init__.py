@@ -9,6 +9,7 @@ from keras_perceiver.layers import (
     LatentTransformer,
     LearnedPositions,
     ModalityEncoding,
+    Patches,
     SelfAttention,
 )
 from keras_perceiver.models import build_classifier, build_encoder, build_preset
@@ -24,6 +25,7 @@ __all__ = [
     "LatentTransformer",
     "LearnedPositions",
     "ModalityEncoding",
+    "Patches",
     "SelfAttention",
     "__version__",
     "build_classifier",

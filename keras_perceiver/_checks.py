@@ -89,3 +89,8 @@ def nearest(value, allowed):
     """The sentence that names what the user may have meant, or an empty string."""
     close = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=3, cutoff=0.5)
     return f"Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+
+
+def printable(text):
+    """Text of strangers with what is not printable escaped: a file's name must not drive the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

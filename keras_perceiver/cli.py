@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from keras_perceiver._checks import InputError
+from keras_perceiver._checks import InputError, printable
 
 app = typer.Typer(
     name="keras-perceiver",
@@ -24,23 +25,51 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
+Data = Annotated[
+    str, typer.Argument(help="'digits', tfds:NAME, a folder (<class>/<file>, or with a labels.csv), or an .npz file.")
+]
+Modality = Annotated[str | None, typer.Option(help="What the files are.", show_default="recognised")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of tensorflow-datasets.")]
+ImageSize = Annotated[
+    int | None, typer.Option(help="Pixels each way that pictures are resized to.", show_default="their own, or 64")
+]
+PermutePixels = Annotated[
+    int | None, typer.Option(help="Seed of one permutation of all pixels: no neighbours are left.", min=0)
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Whatever would be skipped is an error.")]
+CropMinArea = Annotated[float | None, typer.Option(help="Least share of a picture that a random crop keeps.")]
+FlipRate = Annotated[float | None, typer.Option(help="How often left becomes right.")]
+RandAugmentLayers = Annotated[int | None, typer.Option(help="Operations of RandAugment.", min=0)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Argument(help="The data set: 'digits'.")],
+    data: Data,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the run.", show_default="runs/<data>-seed<seed>")
+        Path | None, typer.Option(help="Folder of the run.", show_default="runs/<name>-seed<seed>")
     ] = None,
-    shelf: Annotated[Path, typer.Option(help="Folder for the SavedModel: <shelf>/<data>/<version>/.")] = Path(
+    shelf: Annotated[Path, typer.Option(help="Folder for the SavedModel: <shelf>/<name>/<version>/.")] = Path(
         "saved_models"
     ),
     seed: Annotated[int, typer.Option(help="Of initial weights, data order and augmentation.", min=0)] = 0,
+    modality: Modality = None,
+    data_dir: DataDir = None,
+    image_size: ImageSize = None,
+    permute_pixels: PermutePixels = None,
+    strict: Strict = False,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training examples.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At the top of the schedule.")] = None,
     jit_compile: Annotated[bool | None, typer.Option("--jit/--no-jit", help="Compile the step with XLA.")] = None,
+    crop_min_area: CropMinArea = None,
+    flip_rate: FlipRate = None,
+    rand_augment_layers: RandAugmentLayers = None,
+    rand_augment_magnitude: Annotated[float | None, typer.Option(help="Of each, from 0 to 10.")] = None,
+    mix_up: Annotated[float | None, typer.Option(help="Strength of MixUp.")] = None,
+    cut_mix: Annotated[float | None, typer.Option(help="Strength of CutMix, from 0 to 1.")] = None,
+    patch_size: Annotated[int | None, typer.Option(help="Joins patches of pixels to one byte.")] = None,
+    stem: Annotated[str | None, typer.Option(help="conv: a small convolution in front.")] = None,
     positions: Annotated[str | None, typer.Option(help="fourier, learned or none.")] = None,
     num_bands: Annotated[int | None, typer.Option(help="Fourier bands per axis.")] = None,
     num_latents: Annotated[int | None, typer.Option(help="Rows of the latent array.")] = None,
@@ -57,6 +86,9 @@ def train(
     Leaves a run folder (model.keras, config.json, history.csv, metrics.json, curves.png,
     confusion_matrix.png) and a SavedModel. What is not given comes from the data set's preset. The same command
     goes on with a run that was interrupted.
+
+    A folder holds `<class>/<file>`, `<split>/<class>/<file>` (train, validation, test) or a `labels.csv` with the
+    columns file, label and, if need be, split. Splits that the data do not bring are made, and written down in the run.
     """
     with _library("training") as training:
         training.train(
@@ -64,7 +96,11 @@ def train(
             output=output,
             shelf=shelf,
             seed=seed,
+            source=_source(modality, data_dir, image_size, strict),
+            preprocess={"permute_seed": permute_pixels},
             model={
+                "patch_size": patch_size,
+                "stem": stem,
                 "positions": positions,
                 "num_bands": num_bands,
                 "num_latents": num_latents,
@@ -79,9 +115,58 @@ def train(
                 "batch_size": batch_size,
                 "learning_rate": learning_rate,
                 "jit_compile": jit_compile,
+                "crop_min_area": crop_min_area,
+                "flip_rate": flip_rate,
+                "rand_augment_layers": rand_augment_layers,
+                "rand_augment_magnitude": rand_augment_magnitude,
+                "mix_up": mix_up,
+                "cut_mix": cut_mix,
             },
             console=_console(),
         )
+
+
+@app.command()
+def inspect(
+    data: Data,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the sheet.", show_default="inspections/<name>")
+    ] = None,
+    modality: Modality = None,
+    data_dir: DataDir = None,
+    image_size: ImageSize = None,
+    permute_pixels: PermutePixels = None,
+    strict: Strict = False,
+    crop_min_area: CropMinArea = None,
+    flip_rate: FlipRate = None,
+    rand_augment_layers: RandAugmentLayers = None,
+    as_json: AsJson = False,
+):
+    """Look at a data set before a model does.
+
+    Counts per class and split, sizes, ranges, duplicates and broken files; and a sheet of examples as they enter the
+    model, before and after augmentation.
+    """
+    console = _console()
+    with _library("inspection") as inspection:
+        found = inspection.inspect_data(
+            data,
+            output=output,
+            source=_source(modality, data_dir, image_size, strict),
+            preprocess={"permute_seed": permute_pixels},
+            recipe={
+                "crop_min_area": crop_min_area,
+                "flip_rate": flip_rate,
+                "rand_augment_layers": rand_augment_layers,
+            },
+            console=None if as_json else console,
+        )
+    if as_json:
+        print(found.to_json())
+        return
+    console.print(found.table())
+    for line in [*found.lines(), f"sheet: {found.sheet}"]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -97,7 +182,13 @@ def evaluate(
         return
     table = Table("class", "precision", "recall", "F1", "examples")
     for name, row in metrics["classes"].items():
-        table.add_row(name, f"{row['precision']:.2%}", f"{row['recall']:.2%}", f"{row['f1']:.2%}", str(row["examples"]))
+        table.add_row(
+            Text(printable(name)),
+            f"{row['precision']:.2%}",
+            f"{row['recall']:.2%}",
+            f"{row['f1']:.2%}",
+            str(row["examples"]),
+        )
     console = _console()
     console.print(table)
     console.print(
@@ -123,7 +214,7 @@ def predict(
     table = Table("file", "class", "probability")
     for prediction in predictions:
         for i, (name, p) in enumerate(zip(prediction.classes, prediction.probabilities, strict=True)):
-            table.add_row(prediction.file if i == 0 else "", name, f"{p:.2%}")
+            table.add_row(Text(printable(prediction.file if i == 0 else "")), Text(printable(name)), f"{p:.2%}")
     _console().print(table)
 
 
@@ -141,6 +232,10 @@ def describe(
         _console().print(description.table())
 
 
+def _source(modality, data_dir, image_size, strict):
+    return {"modality": modality, "data_dir": data_dir, "image_size": image_size, "strict": strict}
+
+
 def _console():
     """A console as wide as the terminal; wide enough for every table where the output goes to a file."""
     console = Console()
@@ -153,7 +248,7 @@ def _library(part):
     try:
         yield importlib.import_module(f"keras_perceiver.{part}")
     except InputError as error:
-        print(f"keras-perceiver: {error}", file=sys.stderr)
+        print(f"keras-perceiver: {printable(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
 
 

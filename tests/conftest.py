@@ -4,8 +4,10 @@ import difflib
 import json
 import os
 import pathlib
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # no test reads or fills the user's
 
 import keras
 import numpy as np

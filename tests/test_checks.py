@@ -97,3 +97,7 @@ def test_every_number_of_every_layer_is_checked_at_once(layer, argument, value):
     message = message_of(layer, **{**needed, argument: value})
     assert message.startswith(f"`{argument}` must be ")
     assert f"Received: {argument}={value!r}." in message
+
+
+def test_what_is_not_printable_is_escaped():
+    assert _checks.printable("a\x1b[31mb\n\u00e9") == "a\\x1b[31mb\\n\u00e9"

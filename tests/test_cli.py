@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from keras_perceiver.cli import app
 from keras_perceiver.data import load_source
+from tests.pictures import write_picture, write_pictures
 from tests.tiny import TINY_OPTIONS
 
-VERBS = ("train", "evaluate", "predict", "describe")
+VERBS = ("train", "inspect", "evaluate", "predict", "describe")
 
 
 def run(*arguments):
@@ -79,6 +80,47 @@ def test_describe_prints_the_papers_figures():
     assert run("describe", "digits").exit_code == 0
 
 
+def test_inspect_prints_counts_and_what_is_wrong_and_draws_a_sheet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path / "animals", {"cat": 9, "[red]dog": 8})
+    (tmp_path / "animals" / "cat" / "te\x1bxt.png").write_text("no picture")
+    result = run("inspect", "animals")
+    assert result.exit_code == 0
+    for part in ("[red]dog", "6 x 5 (17)", "skipped 1 (broken file)", "te\\x1bxt.png", "inspections/animals/sheet.png"):
+        assert part in result.stdout
+    assert "\x1b" not in result.stdout
+    assert (tmp_path / "inspections" / "animals" / "sheet.png").is_file()
+    found = json.loads(run("inspect", "animals", "--output", "seen", "--image-size", 3, "--json").stdout)
+    assert found["shape"] == [3, 3, 1]
+    assert found["sheet"] == "seen/sheet.png"
+    refused(run("inspect", "animals", "--strict"), "nothing may be skipped", "te\\x1bxt.png")
+
+
+def test_train_evaluate_and_predict_on_a_folder(tmp_path, monkeypatch):
+    """The way of somebody with a folder of pictures, classes apart by how bright they are."""
+    monkeypatch.chdir(tmp_path)
+    for i in range(24):
+        write_picture(tmp_path / "my sky" / ("night" if i % 2 else "day") / f"{i}.png", i if i % 2 else 255 - i)
+    (tmp_path / "my sky" / "day" / "text.png").write_text("no picture")
+    options = [*TINY_OPTIONS, "--batch-size", 8, "--patch-size", 1, "--permute-pixels", 5, "--cut-mix", 0.5]
+    result = run("train", "my sky", "--seed", 2, *options)
+    assert result.exit_code == 0, result.stderr
+    assert "skipped 1 (broken file): day/text.png" in result.stdout
+    folder = tmp_path / "runs" / "my-sky-seed2"
+    assert "day/text.png" in (folder / "skipped.csv").read_text()
+    assert len((folder / "splits.csv").read_text().splitlines()) == 25
+    config = json.loads((folder / "config.json").read_text())
+    assert config["preprocess"] == {"permute_seed": 5}
+    assert config["source"]["class_names"] == ["day", "night"]
+    write_picture(tmp_path / "my sky" / "night" / "added later.png", 3)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    printed = json.loads(run("evaluate", folder, "--json").stdout)
+    assert printed == {name: metrics[name] for name in printed}
+    (answer,) = json.loads(run("predict", "saved_models/my-sky", "my sky/day/0.png", "--json").stdout)
+    assert sorted(answer["classes"]) == ["day", "night"]
+    refused(run("train", "my sky", "--stem", "convolution"), "Did you mean 'conv'?")
+
+
 def test_an_unknown_data_set_is_refused_with_the_nearest_name():
     refused(run("train", "digist"), "data='digist'", "Did you mean 'digits'?")
 
@@ -105,7 +147,7 @@ def test_a_folder_that_is_no_saved_model_is_refused(tmp_path):
 
 def test_what_is_no_run_and_no_model_is_refused(tmp_path):
     refused(run("evaluate", tmp_path), str(tmp_path), "config.json")
-    refused(run("describe", "imagenette"), "Did you mean 'imagenet'?")
+    refused(run("describe", "imagenette"), "Did you mean 'imagenet'")
 
 
 def test_missing_and_unknown_options_end_with_code_2():

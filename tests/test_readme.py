@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from tiny_tfds import prepare
 from typer.testing import CliRunner
 
 from keras_perceiver.cli import app
 from keras_perceiver.models import PRESETS
 from keras_perceiver.training import RECIPES
+from tests.pictures import write_pictures
 from tests.tiny import TINY_MODEL, TINY_OPTIONS, TINY_RECIPE
 from tuning import __main__ as tuning_main
 
@@ -44,10 +46,12 @@ def users_folder(tiny_run, tmp_path, monkeypatch):
     """A folder as the README's reader has it after the first command."""
     (tmp_path / "saved_models" / "digits").mkdir(parents=True)
     (tmp_path / "saved_models" / "digits" / "1").symlink_to(tiny_run.read_json("metrics.json")["export"])
+    (tmp_path / "saved_models" / "photos").symlink_to(tmp_path / "saved_models" / "digits")
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "digits-seed0").symlink_to(tiny_run.folder)
     for name in ("picture.png", "scan.png"):
         Image.fromarray(np.eye(16, dtype=np.uint8) * 255).save(tmp_path / name)
+    write_pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -65,10 +69,17 @@ def test_commands_of_the_documents(command, users_folder):
 def test_training_commands_of_the_documents_at_a_tiny_budget(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = shlex.split(command.replace("$seed", "1"))
-    result = CliRunner().invoke(app, [*words[words.index("train") :], *TINY_OPTIONS])
+    data = words[words.index("train") + 1]
+    few = [] if data == "digits" else ["--batch-size", "8", "--epochs", "1"]  # of tiny stand-ins for real data
+    if data == "photos":
+        write_pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    if data == "tfds:fashion_mnist":
+        prepare(tmp_path / "datasets")
+    result = CliRunner().invoke(app, [*words[words.index("train") :], *TINY_OPTIONS, *few])
     assert result.exit_code == 0, result.stderr
-    assert list((tmp_path / "saved_models" / "digits").iterdir())
-    assert list((tmp_path / "runs").glob("digits-seed*/metrics.json"))
+    name = data.removeprefix("tfds:")
+    assert list((tmp_path / "saved_models" / name).iterdir())
+    assert list((tmp_path / "runs").glob(f"{name}-seed*/metrics.json"))
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python -m tuning")])

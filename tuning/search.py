@@ -7,11 +7,10 @@ import keras_tuner
 from rich.table import Column, Table
 
 from keras_perceiver._checks import require
-from keras_perceiver.data import evaluation_dataset, load_source, normalize_pixels, training_dataset
-from keras_perceiver.data.images import augment_image
-from keras_perceiver.data.pipeline import steps_per_epoch
+from keras_perceiver.data import load_source, steps_per_epoch
 from keras_perceiver.models import PRESETS
 from keras_perceiver.training import RECIPES, HyperPerceiver
+from keras_perceiver.training.feeding import evaluation_data, training_data
 from keras_perceiver.training.runs import differences, write_atomically
 
 
@@ -56,11 +55,12 @@ def search(data, *, trials, epochs, seed=0, output=None, console):
     source = load_source(data)
     output = Path(output or f"tuning/results/{source.name}")
     _claim(output, {"data": data, "trials": trials, "epochs": epochs, "seed": seed})
-    recipe = RECIPES[source.name].replaced(epochs=epochs)
     train = source.splits["train"]
+    recipe = RECIPES[source.preset].resolved(len(train), epochs=epochs)
+    model = {**PRESETS[source.preset], "input_shape": source.example_shape, "num_classes": len(source.class_names)}
     steps = steps_per_epoch(train, recipe.batch_size)
     tuner = ReportingSearch(
-        HyperPerceiver(PRESETS[source.name], recipe, steps, seed=seed),
+        HyperPerceiver(model, recipe, steps, seed=seed),
         objective="val_accuracy",
         max_trials=trials,
         max_consecutive_failed_trials=trials + 1,  # a failed trial is reported at the end, with its reason
@@ -69,13 +69,11 @@ def search(data, *, trials, epochs, seed=0, output=None, console):
         project_name="trials",
         console=console,
     )
-    common = {"num_classes": len(source.class_names), "preprocess": normalize_pixels}
-    augment = augment_image(shift_rate=recipe.shift_rate, noise_std=recipe.noise_std)
     tuner.search(
-        training_dataset(train, batch_size=recipe.batch_size, seed=seed, num_epochs=epochs, augment=augment, **common),
+        training_data(source, recipe, seed),
         epochs=epochs,
         steps_per_epoch=steps,
-        validation_data=evaluation_dataset(source.splits["validation"], batch_size=256, **common),
+        validation_data=evaluation_data(source, "validation"),
         shuffle=False,
         verbose=0,
     )

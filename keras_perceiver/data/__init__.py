@@ -1,15 +1,30 @@
 """Files and data sets -> `tf.data`. Imported on demand, never by `import keras_perceiver`."""
 
-from keras_perceiver.data.images import normalize_pixels, read_image
-from keras_perceiver.data.pipeline import evaluation_dataset, training_dataset
-from keras_perceiver.data.sources import Source, Split, load_source
+from keras_perceiver.data.augment import augment_image, mix_batch
+from keras_perceiver.data.examples import Lazy
+from keras_perceiver.data.images import normalize_pixels, preprocess_images, read_image
+from keras_perceiver.data.modalities import MODALITIES, Modality
+from keras_perceiver.data.pipeline import evaluation_dataset, steps_per_epoch, training_dataset
+from keras_perceiver.data.reports import Problem, Report
+from keras_perceiver.data.sources import Source, dataset_source, load_source
+from keras_perceiver.data.splits import Split
 
 __all__ = [
+    "MODALITIES",
+    "Lazy",
+    "Modality",
+    "Problem",
+    "Report",
     "Source",
     "Split",
+    "augment_image",
+    "dataset_source",
     "evaluation_dataset",
     "load_source",
+    "mix_batch",
     "normalize_pixels",
+    "preprocess_images",
     "read_image",
+    "steps_per_epoch",
     "training_dataset",
 ]

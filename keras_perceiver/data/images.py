@@ -1,90 +1,242 @@
-"""Images: reading, what every model needs in front of it, and augmentation."""
+"""Images: reading picture files, and what every model of images needs in front of it.
+
+One reader, Pillow, serves training, `inspect` and `predict`, so that a picture is the same numbers in each.
+"""
+
+import hashlib
+import io
+import os
+import stat
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from keras_perceiver._checks import InputError, require
+from keras_perceiver._checks import InputError, require, require_positive
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+
+# A picture is decoded whole before it is made small: up to 16 bytes a pixel, half a GB at this limit.
+MAX_PIXELS = 2**25  # 33.5 million: 5,792 x 5,792
+# libjpeg makes a picture up to 8 times smaller each way while it decodes, and holds but one row of blocks; unless the
+# file is progressive.
+MAX_JPEG_PIXELS = 2**29  # 536.9 million: 23,170 x 23,170
+NATIVE_SIZE = 96  # pictures that all have one size, up to this many pixels each way, enter the model as they are
+DEFAULT_SIZE = 64  # others are resized to this many pixels each way
+
+# By content and not by name. No other format is tried: rarer readers have no business with what may be hostile.
+READERS = {
+    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,  # of several pictures in one file, the first
+    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    b"GIF87a": GifImagePlugin.GifImageFile,  # the first frame
+    b"GIF89a": GifImagePlugin.GifImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+    b"RIFF": WebPImagePlugin.WebPImageFile,  # the first frame
+}
+
+# A broken EXIF block, say: the pixels are read all the same.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
 
 
 def normalize_pixels(images):
-    """Pixels in [0, 255] -> [-1, 1], float32.
-
-    The one function between raw images and the model: the tf.data pipeline and the exported
-    SavedModel both call it, so that training and serving cannot disagree.
-    """
+    """Pixels in [0, 255] -> [-1, 1], float32."""
     return tf.cast(images, tf.float32) / 127.5 - 1.0
 
 
-def augment_image(*, shift_rate=0.0, noise_std=0.0):
-    """Light augmentation for small pictures: a function of one picture and its seed.
+def permute_pixels(images, seed):
+    """Moves all pixels of each picture (.., H, W, c) by one permutation, a function of `seed` and the size alone.
 
-    The digits are cropped to their box and fill all rows: a picture to be read is hardly ever moved, so
-    that more than a gentle shift trains for other data.
+    The paper's second table asks what a model knows of the order of its input: nothing that a permutation, the same
+    for every picture, could destroy. Here the pixels move and the positions stay, so that neighbours are apart and
+    their positions say nothing of it: a model has to learn the picture's shape from the data.
+    """
+    *_, height, width, channels = images.shape
+    order = np.random.default_rng(seed).permutation(height * width)
+    shape = tf.shape(images)
+    flat = tf.reshape(images, tf.concat([shape[:-3], [height * width, channels]], 0))
+    return tf.ensure_shape(tf.reshape(tf.gather(flat, order, axis=-2), shape), images.shape)
+
+
+def preprocess_images(*, permute_seed=None):
+    """What stands between raw pixels and the model, resizing aside: a function of pictures.
+
+    The tf.data pipeline and the exported SavedModel both call it, so that training and serving cannot disagree.
 
     Args:
-        shift_rate: probability of a move by one pixel up, down, left or right; zeros move in.
-        noise_std: of Gaussian noise, in units of the pixels.
+        permute_seed: of `permute_pixels`; None leaves pixels in their places.
 
     Returns:
-        Function `((H, W, c) float32 in [0, 255], (2,) int32 seed) -> (H, W, c) float32`, which draws nothing
-        but from its seed.
+        Function `(.., H, W, c) in [0, 255] -> (.., H, W, c) float32 in [-1, 1]`.
     """
 
-    def augment(image, seed):
-        if shift_rate:
-            image = shift_image(image, seed, shift_rate)
-        if noise_std:
-            image = image + noise_std * tf.random.stateless_normal(image.shape, tf.add(seed, [1, 0]))
-        return image
+    def preprocess(images):
+        return normalize_pixels(images if permute_seed is None else permute_pixels(images, permute_seed))
 
-    return augment
+    return preprocess
 
 
-def shift_image(image, seed, shift_rate):
-    """Moves one (H, W, c) picture by a pixel in one of four directions, with probability `shift_rate`."""
-    height, width, channels = image.shape
-    padded = tf.pad(image, [[1, 1], [1, 1], [0, 0]])
-    corners = tf.constant([[0, 1], [2, 1], [1, 0], [1, 2], [1, 1]])  # the last one leaves it where it is
-    draw = tf.random.stateless_uniform((), seed) / shift_rate  # below 1: moved
-    corner = corners[tf.minimum(tf.cast(draw * 4, tf.int32), 4)]
-    return tf.slice(padded, tf.concat([corner, [0]], 0), [height, width, channels])
-
-
-def read_image(path, shape, *, invert=False):
-    """Reads a picture of any format that Pillow knows and turns it to what a model expects.
+def read_image(file, shape, *, invert=False):
+    """Reads a picture file and turns it to what a model expects.
 
     The orientation of the camera is applied, what is transparent becomes background (black, or white with
-    `invert`), colours become grey or grey becomes colours, and the picture is resized by
-    area averaging, as `digits` were made.
+    `invert`), colours become grey or grey becomes colours, 16 bits become 8, and the picture is resized by area
+    averaging. Of several frames the first is read.
 
     Args:
-        path: of the file.
+        file: path of a JPEG, PNG, GIF, BMP or WebP file, or its bytes.
         shape: (H, W, c) with c = 1 (grey) or 3 (colour).
         invert: turn dark ink on white into light ink on black.
 
     Returns:
-        (H, W, c) float32 in [0, 255].
+        (H, W, c) float32 in [0, 255], whole numbers.
 
     Raises:
-        InputError: where the file is missing or is no picture that can be decoded.
+        InputError: where the file is missing, is no picture that can be decoded, or has more than `MAX_PIXELS`
+            pixels (`MAX_JPEG_PIXELS` for a JPEG that is not progressive).
     """
     height, width, channels = shape
     require(channels in (1, 3), "A model of pictures must have 1 or 3 channels", shape=tuple(shape))
-    try:
-        with Image.open(path) as image:
-            image = _eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"`{path}` must be a readable picture (PNG, JPEG, ..). {error}") from error
-    background = Image.new("RGBA", image.size, "white" if invert else "black")
-    image = Image.alpha_composite(background, image).convert("L" if channels == 1 else "RGB")
-    image = image.resize((width, height), Image.Resampling.BOX)
-    pixels = np.asarray(image, np.float32).reshape(height, width, channels)
+    with decoded(file, (width, height)) as (image, _):
+        pixels = fit(image, shape, background="white" if invert else "black").astype(np.float32)
     return 255.0 - pixels if invert else pixels
+
+
+def fit(image, shape, background="black"):
+    """A Pillow image -> (H, W, c) uint8: background behind what is transparent, channels, size."""
+    height, width, channels = shape
+    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BOX)
+    return np.asarray(image).reshape(height, width, channels)
+
+
+def resize_pixels(pixels, shape):
+    """(H', W', 1 or 3) uint8 -> `shape` (H, W, c), as `read_image` would have done it."""
+    if pixels.shape == tuple(shape):
+        return pixels
+    return fit(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), shape)
+
+
+def scan_image(path):
+    """Decodes a picture file once, fully, and says what is in it: facts that JSON can hold.
+
+    Returns:
+        `{"size": [H, W], "grey": bool, "low": int, "high": int, "hash": str}`: the size as it is to be seen, whether
+        all its pixels are grey, the range, and a hash of the decoded pixels.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    with decoded(path, (DEFAULT_SIZE, DEFAULT_SIZE)) as (image, size):
+        pixels = fit(image, (image.height, image.width, 3))
+    return {"size": list(size), **facts_of(pixels, size)}
+
+
+def facts_of(pixels, size=None):
+    """`scan_image`'s facts of (H, W, 1 or 3) uint8 pixels; `size` where they stand for a larger picture."""
+    grey = pixels.shape[-1] == 1 or bool((pixels[..., :1] == pixels[..., 1:]).all())
+    digest = hashlib.blake2b(repr((size or pixels.shape[:2], grey)).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels[..., :1] if grey else pixels))
+    return {
+        "size": list(size or pixels.shape[:2]),
+        "grey": grey,
+        "low": int(pixels.min()),
+        "high": int(pixels.max()),
+        "hash": digest.hexdigest(),
+    }
+
+
+def choose_image_shape(facts, image_size=None):
+    """The (H, W, c) that pictures enter a model with.
+
+    Args:
+        facts: `size` and `grey` of every picture, see `scan_image`; a size of None is not known.
+        image_size: H = W, or (H, W); None for the pictures' own size where all have the same one of at most
+            `NATIVE_SIZE` pixels each way, and `DEFAULT_SIZE` otherwise.
+
+    Returns:
+        (H, W, c): c is 1 where all pictures are grey, otherwise 3.
+    """
+    if image_size is None:
+        sizes = {tuple(fact["size"]) for fact in facts}
+        native = len(sizes) == 1 and all(n is not None and n <= NATIVE_SIZE for size in sizes for n in size)
+        image_size = next(iter(sizes)) if native else DEFAULT_SIZE
+    height, width = image_size if isinstance(image_size, (list, tuple)) else (image_size, image_size)
+    require_positive(image_size=height)
+    require_positive(image_size=width)
+    require(
+        height * width <= MAX_PIXELS, f"`image_size` must give at most {MAX_PIXELS:,} pixels", image_size=image_size
+    )
+    return (height, width, 1 if all(fact["grey"] for fact in facts) else 3)
+
+
+def draw_image(axes, image):
+    """Draws a preprocessed picture, (H, W, c) in [-1, 1]; what augmentation took beyond that is cut off."""
+    pixels = np.clip(np.asarray(image) / 2 + 0.5, 0, 1)
+    axes.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
+
+
+@contextmanager
+def decoded(file, target):
+    """Opens a picture and decodes it: `(Pillow image, (H, W) as stored in the file, turned upright)`.
+
+    A JPEG that is far larger than `target` (W, H) is made smaller while it is decoded, and stays at least twice as
+    large. Whatever goes wrong inside a decoder, which is fed by strangers, is an `InputError` that names the file.
+    """
+    name = "the picture" if isinstance(file, bytes) else f"`{file}`"
+    try:
+        with io.BytesIO(file) if isinstance(file, bytes) else _open(file) as stream, _reader(stream) as image:
+            _check_size(image)
+            width, height = image.size
+            image.draft(None, (2 * max(target),) * 2)
+            image.load()
+            upright = ImageOps.exif_transpose(_eight_bits(image))
+            turned = (upright.width > upright.height) != (image.width > image.height)
+            yield upright, (width, height) if turned else (height, width)
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise nearly everything: struct.error, IndexError, MemoryError, ..
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{name} must be a readable picture (JPEG, PNG, GIF, BMP or WebP). {reason}") from error
+
+
+def _open(path):
+    """Opens a regular file; a pipe or a device would wait, or never end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("It is no regular file.")
+    return Path(path).open("rb")
+
+
+def _reader(stream):
+    """The picture in a stream by its first bytes, not decoded yet."""
+    start = stream.read(16)
+    stream.seek(0)
+    for magic, reader in READERS.items():
+        if start.startswith(magic):
+            return reader(stream)
+    raise ValueError("It is empty." if not start else "It begins as none of these formats does.")
+
+
+def _check_size(image):
+    """Refuses pictures that would take too much memory, before anything is decoded."""
+    baseline = image.format == "JPEG" and not image.info.get("progressive")
+    limit = MAX_JPEG_PIXELS if baseline else MAX_PIXELS
+    if image.width * image.height > limit:
+        kind = "a JPEG that is not progressive" if baseline else "such a file"
+        raise ValueError(f"It has {image.width:,} x {image.height:,} pixels; {kind} may have at most {limit:,}.")
 
 
 def _eight_bits(image):
     """A grey picture of 16 bits as one of 8; Pillow's own conversion would clip it."""
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-    return image
+    if not image.mode.startswith("I"):
+        return image
+    pixels = (np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257  # rounded: 65535 = 255 * 257
+    eight = Image.fromarray(pixels.astype(np.uint8))
+    eight.info = {"exif": image.info["exif"]} if "exif" in image.info else {}
+    return eight

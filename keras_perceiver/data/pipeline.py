@@ -7,9 +7,26 @@ can be repeated, and one that was killed goes on with exactly the batches it wou
 import tensorflow as tf
 
 from keras_perceiver._checks import require, require_positive
+from keras_perceiver.data.examples import Lazy
+
+CACHE_BYTES = 2**31  # 2 GiB: a split of at most this size is decoded once and kept, a larger one every epoch again
+MIX_OFFSET = 1_000_000_007  # beyond the index of any example: batches draw other seeds than examples
 
 
-def training_dataset(split, *, batch_size, num_classes, seed, num_epochs, first_epoch=0, preprocess, augment=None):
+def training_dataset(
+    split,
+    *,
+    batch_size,
+    num_classes,
+    seed,
+    num_epochs,
+    first_epoch=0,
+    preprocess,
+    augment=None,
+    mix=None,
+    num_parallel_calls=tf.data.AUTOTUNE,
+    console=None,
+):
     """Shuffled, augmented batches of `num_epochs - first_epoch` epochs, one after the other.
 
     The last incomplete batch of an epoch is left out (other examples each time), so that all
@@ -22,35 +39,88 @@ def training_dataset(split, *, batch_size, num_classes, seed, num_epochs, first_
         seed: of the order and the augmentation.
         num_epochs: epochs of the whole run.
         first_epoch: 0, or the epoch at which a resumed run goes on.
-        preprocess: function of raw examples, one or a batch of them, such as `normalize_pixels`.
+        preprocess: function of raw examples, one or a batch of them, see `Modality.preprocess`.
         augment: optional function `(raw example float32, (2,) int32 seed) -> example`.
+        mix: optional function `(raw batch float32, labels, (2,) int32 seed) -> (batch, labels)`.
+        num_parallel_calls: examples that are made ready at once; changes nothing but the speed.
+        console: `rich.console.Console` for the progress of decoding what is kept; None for none.
 
     Returns:
         `tf.data.Dataset` of `((B, ..) float32, (B, num_classes) float32)`;
         `steps_per_epoch(split, batch_size)` batches an epoch.
     """
-    count = len(split)
-    examples, labels = tf.constant(split.examples), tf.constant(split.labels)
+    count, steps = len(split), steps_per_epoch(split, batch_size)
+    example = example_reader(split, num_classes, console)
 
     def epoch_batches(epoch):
         # Hashed, as neighbouring epochs and neighbouring indices must not add up to the same seed.
         epoch_seed = tf.random.stateless_uniform((2,), (seed, epoch), None, None, tf.int32)
+
+        def augmented(index):
+            x, y = example(index)
+            x = tf.cast(x, tf.float32)
+            return (x if augment is None else augment(x, _shifted(epoch_seed, index))), y
+
+        def finished(number, batch):
+            x, y = batch
+            if mix is not None:
+                x, y = mix(x, y, _shifted(epoch_seed, MIX_OFFSET + tf.cast(number, tf.int32)))
+            return preprocess(x), y
+
+        # The order first: to shuffle indices costs nothing, and no buffer has to be as large as the data.
         order = tf.random.experimental.stateless_shuffle(tf.range(count), epoch_seed)
-        chosen = tf.data.Dataset.from_tensor_slices(order)
-        chosen = chosen.map(lambda index: make_example(index, epoch_seed), num_parallel_calls=tf.data.AUTOTUNE)
-        return chosen.batch(batch_size, drop_remainder=True)
+        batches = tf.data.Dataset.from_tensor_slices(order)
+        # Decoded and augmented one by one and in parallel, but in order: each call draws from its own seed alone.
+        batches = batches.map(augmented, num_parallel_calls=num_parallel_calls, deterministic=True)
+        batches = batches.batch(batch_size, drop_remainder=True)
+        # Mixed while they are still pictures, before pixels are permuted: a box of CutMix is a box of the picture.
+        # What stands before the model comes last, as when it is served; a batch at a time costs less.
+        return batches.enumerate().map(finished, num_parallel_calls=num_parallel_calls, deterministic=True)
 
-    def make_example(index, epoch_seed):
-        x = tf.cast(examples[index], tf.float32)
-        if augment is not None:
-            x = augment(x, tf.stack([epoch_seed[0], epoch_seed[1] + index]))
-        return preprocess(x), tf.one_hot(labels[index], num_classes)
-
-    steps = steps_per_epoch(split, batch_size)
     dataset = tf.data.Dataset.range(first_epoch, num_epochs).flat_map(epoch_batches)
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps * (num_epochs - first_epoch))).prefetch(
-        tf.data.AUTOTUNE
-    )
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * (num_epochs - first_epoch)))
+    return dataset.prefetch(tf.data.AUTOTUNE)  # the next batch is made while the model trains on this one
+
+
+def evaluation_dataset(split, *, batch_size, num_classes, preprocess, console=None):
+    """Every example once, in order; the batch dimension stays open, the last batch may be smaller.
+
+    Returns:
+        `tf.data.Dataset` of `((B, ..) float32, (B, num_classes) float32)`.
+    """
+    require_positive(batch_size=batch_size)
+    example = example_reader(split, num_classes, console)
+    dataset = tf.data.Dataset.range(len(split)).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.batch(batch_size).map(lambda x, y: (preprocess(x), y)).prefetch(tf.data.AUTOTUNE)
+
+
+def example_reader(split, num_classes, console=None):
+    """A function `index -> (raw example, labels (num_classes,) float32)` for use in `Dataset.map`.
+
+    What fits into `CACHE_BYTES` is decoded first, in parallel, and lies in memory; what does not is decoded
+    by every call.
+    """
+    examples, shape = split.examples, tuple(split.examples.shape[1:])
+    if isinstance(examples, Lazy) and examples.nbytes <= CACHE_BYTES:
+        examples = examples.array(console)
+    if isinstance(examples, Lazy):
+
+        def read(index):
+            x = tf.numpy_function(lambda i: examples[int(i)], [index], examples.dtype, stateful=False)
+            return tf.ensure_shape(x, shape)
+    else:
+        array = tf.constant(examples)
+
+        def read(index):
+            return array[index]
+
+    labels = tf.constant(split.labels)
+
+    def example(index):
+        label = labels[index]
+        return read(index), (tf.cast(label, tf.float32) if split.is_multi_label else tf.one_hot(label, num_classes))
+
+    return example
 
 
 def steps_per_epoch(split, batch_size):
@@ -65,12 +135,6 @@ def steps_per_epoch(split, batch_size):
     return len(split) // batch_size
 
 
-def evaluation_dataset(split, *, batch_size, num_classes, preprocess):
-    """Every example once, in order; the batch dimension stays open, the last batch may be smaller.
-
-    Returns:
-        `tf.data.Dataset` of `((B, ..) float32, (B, num_classes) float32)`.
-    """
-    require_positive(batch_size=batch_size)
-    dataset = tf.data.Dataset.from_tensor_slices((split.examples, split.labels)).batch(batch_size)
-    return dataset.map(lambda x, y: (preprocess(x), tf.one_hot(y, num_classes))).prefetch(tf.data.AUTOTUNE)
+def _shifted(epoch_seed, number):
+    """The seed of one example or batch of an epoch."""
+    return tf.stack([epoch_seed[0], epoch_seed[1] + number])

@@ -1,23 +1,24 @@
-"""Where data come from: a name -> labelled examples in a train, a validation and a test split."""
+"""Where data come from: a name, a folder, a file or data sets -> labelled examples in three splits."""
 
-from dataclasses import dataclass
+import dataclasses
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from keras_perceiver._checks import nearest, require
+from keras_perceiver._checks import nearest, require, require_one_of
+from keras_perceiver.data.arrays import image_splits, read_datasets, read_npz
+from keras_perceiver.data.catalogue import read_catalogue
+from keras_perceiver.data.examples import Lazy, in_parallel
+from keras_perceiver.data.folders import list_folder
+from keras_perceiver.data.modalities import MODALITIES
+from keras_perceiver.data.reports import Problem, Report
+from keras_perceiver.data.scan import scan_files
+from keras_perceiver.data.splits import SPLITS, Split, complete_splits
 
-SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Split:
-    """Examples (n, ..) as they are stored, and their labels (n,) int32 into `Source.class_names`."""
-
-    examples: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self):
-        return len(self.labels)
+SPLIT_SEED = 0  # of the splits that are made: one for all runs on a data set
 
 
 @dataclass(frozen=True)
@@ -25,61 +26,305 @@ class Source:
     """A classification data set.
 
     Attributes:
-        name: as it was asked for.
-        modality: "image".
+        name: a short name that can stand in a path: letters, digits, `.`, `_` and `-`.
+        modality: key of `MODALITIES`.
         class_names: one string per label.
-        splits: `{"train" | "validation" | "test": Split}`; images are uint8 (n, H, W, c).
+        splits: `{"train" | "validation" | "test": Split}`.
+        data: what `load_source` loads it from; None for data that only Python knows.
+        data_dir: the folder of tensorflow-datasets, where it is not the usual one.
+        preset: key of `PRESETS` and `RECIPES`: the data set's own or that of its modality.
+        report: what was skipped, and what is to be said.
+        made_splits: `{name of an example: name of its split}` for the splits that were made and not found.
     """
 
     name: str
     modality: str
     class_names: tuple[str, ...]
     splits: dict[str, Split]
+    data: str | None = None
+    data_dir: str | None = None
+    preset: str = ""
+    report: Report = field(default_factory=Report)
+    made_splits: dict[str, str] = field(default_factory=dict)
 
     @property
     def example_shape(self):
         """Shape of one example, without batch: (H, W, c) for images."""
-        return self.splits["train"].examples.shape[1:]
+        return tuple(self.splits["train"].examples.shape[1:])
+
+    @property
+    def is_multi_label(self):
+        return self.splits["train"].is_multi_label
+
+    def description(self):
+        """What identifies the data in the configuration of a run, and what `load_source` needs to load them again."""
+        return {
+            "modality": self.modality,
+            "data_dir": self.data_dir,
+            "shape": list(self.example_shape),
+            "class_names": list(self.class_names),
+            "examples": {name: len(split) for name, split in self.splits.items()},
+        }
 
 
-def load_source(name):
-    """Loads the data set that is known by `name`; `SOURCES` lists them."""
-    require(
-        name in SOURCES,
-        f"`data` must be one of the known data sets: {', '.join(sorted(SOURCES))}",
-        data=name,
-        repair=nearest(name, SOURCES),
+def load_source(
+    data, *, modality=None, data_dir=None, image_size=None, shape=None, strict=False, splits=None, console=None
+):
+    """Loads a data set.
+
+    Splits that the data do not bring are made, see `complete_splits`. What cannot be used is skipped, counted and
+    named in `Source.report`.
+
+    Args:
+        data: `"digits"`; `"tfds:NAME"` for a set of tensorflow-datasets; the path of a folder, as `<class>/<file>`,
+            `<split>/<class>/<file>` or with a `labels.csv` (file, label, split); the path of an `.npz` file with
+            `x_train`, `y_train`, ..; or a `Source`, which is returned as it is.
+        modality: key of `MODALITIES`; None to recognise it.
+        data_dir: of tensorflow-datasets; None for its own default.
+        image_size: H = W or (H, W) that pictures are resized to; None for their own size where all have the same
+            one of at most 96 pixels each way, and 64 otherwise.
+        shape: of one example, in place of what would be chosen: that of an earlier load.
+        strict: whether anything that would be skipped is an error.
+        splits: splits that were made earlier, `Source.made_splits`; used instead of making them.
+        console: `rich.console.Console` for progress bars; None for none.
+
+    Returns:
+        `Source`.
+
+    Raises:
+        InputError: where the data are unknown or cannot be used, with the nearest names.
+    """
+    if isinstance(data, Source):
+        return data
+    require(isinstance(data, (str, Path)), "`data` must be a name, a path or a `Source`", data=type(data).__name__)
+    if modality is not None:
+        require_one_of(MODALITIES, modality=modality)
+    options = {"modality": modality, "image_size": image_size, "shape": shape, "splits": splits}
+    if str(data) in SOURCES:
+        source = SOURCES[str(data)]()
+        return source if (shape or image_size) is None else _resized(source, shape, image_size)
+    if str(data).startswith("tfds:"):
+        source = _load_catalogue(str(data), data_dir=data_dir, console=console, **options)
+    elif Path(data).is_dir():
+        source = _load_folder(Path(data), console=console, **options)
+    elif Path(data).is_file():
+        source = _load_npz(Path(data), **options)
+    else:
+        known = f"{', '.join(sorted(SOURCES))}, tfds:NAME, a folder, or an .npz file"
+        require(
+            False,
+            f"`data` must be one of the known data sets: {known}",
+            data=str(data),
+            repair=nearest(data, [*SOURCES, *_neighbours(Path(data))]),
+        )
+    if strict:
+        source.report.require_none()
+    return source
+
+
+def dataset_source(datasets, *, class_names=None, name="data", image_size=None, seed=SPLIT_SEED):
+    """A `Source` of a user's own data sets, for `train` in place of a name.
+
+    Args:
+        datasets: `{"train": tf.data.Dataset, ..}` with "validation" and "test" if there are any, of examples (x, y)
+            that are not batched: x (H, W) or (H, W, 1 or 3) in [0, 255], all of one size; y a whole number or a string,
+            one-hot, or 0 and 1 for each of several labels. They are read into memory once.
+        class_names: one string per class, in the order of the numbers; None to use the labels.
+        name: of the data set: of its run folder and its export.
+        image_size: see `load_source`.
+        seed: of the splits that have to be made.
+
+    Returns:
+        `Source`.
+    """
+    return _from_arrays(
+        read_datasets(datasets), class_names, name=name, data=None, image_size=image_size, seed=seed, notes=()
     )
-    return SOURCES[name]()
 
 
 def load_digits():
     """The 1,797 handwritten digits that come with scikit-learn, 8x8 grey, as uint8 in [0, 255].
 
-    A stratified fifth is the test split; a tenth of what is left is the validation split. Both are the
-    same whatever seed a model is trained with, so that no choice can leak from one run into another's
-    test data.
+    A stratified fifth is the test split; a tenth of what is left is the validation split: those of scikit-learn, which
+    the published figures stand on.
     """
     from sklearn.datasets import load_digits as load
+    from sklearn.model_selection import train_test_split
 
     images, labels = load(return_X_y=True)
     pixels = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)  # stored as 0 .. 16
+    rest, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0)
+    train, validation = train_test_split(rest, test_size=0.1, stratify=labels[rest], random_state=0)
+    whole = Split(pixels, labels.astype(np.int32), tuple(f"digits/{i}" for i in range(len(labels))))
+    parts = zip(SPLITS, (train, validation, test), strict=True)
     return Source(
         name="digits",
         modality="image",
         class_names=tuple("0123456789"),
-        splits=stratified_splits(pixels, labels.astype(np.int32), test_fraction=0.2, validation_fraction=0.1, seed=0),
+        splits={name: whole.take(np.sort(part)) for name, part in parts},
+        data="digits",
+        preset="digits",
     )
 
 
-def stratified_splits(examples, labels, *, test_fraction, validation_fraction, seed):
-    """Splits off a test part and, of what is left, a validation part, each with the classes' shares."""
-    from sklearn.model_selection import train_test_split
-
-    rest, test = train_test_split(np.arange(len(labels)), test_size=test_fraction, stratify=labels, random_state=seed)
-    train, validation = train_test_split(rest, test_size=validation_fraction, stratify=labels[rest], random_state=seed)
-    parts = zip(SPLITS, (train, validation, test), strict=True)
-    return {name: Split(examples[np.sort(part)], labels[np.sort(part)]) for name, part in parts}
-
-
 SOURCES = {"digits": load_digits}
+
+
+def slug(text):
+    """A name that can stand in a path and on the shelf, made of any text."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._") or "data"
+
+
+def _finished(
+    given, *, name, data, modality, class_names, problems=(), notes=(), recorded=None, seed=SPLIT_SEED, data_dir=None
+):
+    """A `Source` with all three splits, made of those that are given."""
+    splits, made, said = complete_splits(given, seed=seed, recorded=recorded)
+    train = splits["train"].class_counts(len(class_names))
+    said += [
+        f"class {class_names[i]!r} has only {train[i]} training example{'' if train[i] == 1 else 's'}"
+        for i in np.flatnonzero(train < 2)
+    ]
+    return Source(
+        name=slug(name),
+        modality=modality,
+        class_names=tuple(class_names),
+        splits=splits,
+        data=data,
+        preset=modality,
+        report=Report(tuple(problems), (*notes, *said)),
+        made_splits=made,
+        data_dir=data_dir,
+    )
+
+
+def _check_classes(class_names, repair=""):
+    require(len(class_names) >= 2, "There must be at least two classes", classes=list(class_names), repair=repair)
+
+
+def _load_folder(folder, *, modality, image_size, shape, splits, console):
+    """The files of a folder; each is opened once before anything is trained."""
+    listing = list_folder(folder, modality)
+    kind = MODALITIES[listing.modality]
+    facts, broken, notes = scan_files(folder, [item.path for item in listing.items], kind.name, console)
+    items = [item for item in listing.items if item.path in facts]
+    problems = [*listing.problems, *broken]
+    class_names = sorted({label for item in items for label in item.labels})
+    for name in sorted({label for item in listing.items for label in item.labels} - set(class_names)):
+        problems.append(Problem("empty class", name, "holds no file that can be used"))
+    if listing.num_hidden:
+        notes.append(f"{listing.num_hidden:,} hidden files or folders were ignored")
+    require(
+        bool(items),
+        "`data` must hold at least one file that can be read",
+        data=str(folder),
+        repair=". ".join(Report(tuple(problems)).lines()),
+    )
+    inner = f"Is it the folder {str(folder / class_names[0])!r} that you mean?"
+    _check_classes(class_names, inner if (folder / class_names[0]).is_dir() else "")
+    shape = tuple(shape or kind.choose_shape([facts[item.path] for item in items], image_size))
+    root = folder.resolve()
+
+    def fetch(path):
+        return kind.read(root / path, shape)
+
+    whole = Split(
+        Lazy(fetch, [item.path for item in items], shape, kind.dtype),
+        _labels(items, class_names),
+        tuple(item.path for item in items),
+        tuple(facts[item.path] for item in items),
+    )
+    given = {}
+    for name in SPLITS:
+        members = [i for i, item in enumerate(items) if (item.split or "train") == name]
+        if members:
+            given[name] = whole.take(members)
+    require("train" in given, "`data` must have training examples", data=str(folder))
+    return _finished(
+        given,
+        name=root.name,
+        data=str(root),
+        modality=kind.name,
+        class_names=class_names,
+        problems=problems,
+        notes=notes,
+        recorded=splits,
+    )
+
+
+def _labels(items, class_names):
+    """(n,) int32, or (n, classes) of 0 and 1 where any file has several labels."""
+    numbers = {name: i for i, name in enumerate(class_names)}
+    if all(len(item.labels) == 1 for item in items):
+        return np.array([numbers[item.labels[0]] for item in items], np.int32)
+    labels = np.zeros((len(items), len(class_names)), np.int32)
+    for row, item in zip(labels, items, strict=True):
+        row[[numbers[name] for name in item.labels]] = 1
+    return labels
+
+
+def _load_npz(path, *, modality, image_size, shape, splits):
+    require(path.suffix == ".npz", "A file of data must be an .npz file", data=str(path))
+    require_one_of((None, "image"), modality=modality)
+    arrays, class_names = read_npz(path)
+    return _from_arrays(
+        arrays,
+        class_names,
+        name=path.stem,
+        data=str(path.resolve()),
+        image_size=image_size,
+        shape=shape,
+        recorded=splits,
+    )
+
+
+def _from_arrays(arrays, class_names, *, name, data, image_size=None, shape=None, **more):
+    splits, class_names = image_splits(arrays, class_names)
+    _check_classes(class_names)
+    source = _finished(splits, name=name, data=data, modality="image", class_names=class_names, **more)
+    return _resized(source, shape, image_size)
+
+
+def _resized(source, shape, image_size):
+    """The source with examples of the shape that is asked for, or that suits them."""
+    kind = MODALITIES[source.modality]
+    arrays = [split.examples for split in source.splits.values()]
+    if shape is None:
+        # Whether an array is grey is looked up where it has colours; its size is that of all of them.
+        grey = all(a.shape[-1] == 1 or bool((a[..., :1] == a[..., 1:]).all()) for a in arrays)
+        shape = kind.choose_shape([{"size": arrays[0].shape[1:3], "grey": grey}], image_size)
+    shape = tuple(shape)
+    if shape == source.example_shape:
+        return source
+    splits = {}
+    for name, split in source.splits.items():
+        pixels = in_parallel(lambda x: kind.resize(x, shape), split.examples, "resizing")
+        splits[name] = dataclasses.replace(split, examples=np.stack(list(pixels)))
+    return dataclasses.replace(source, splits=splits)
+
+
+def _load_catalogue(data, *, data_dir, modality, image_size, shape, splits, console):
+    name = data.removeprefix("tfds:")
+    modality, found, class_names, notes = read_catalogue(
+        name, modality=modality, data_dir=data_dir, shape=shape, image_size=image_size, console=console
+    )
+    _check_classes(class_names)
+    return _finished(
+        found,
+        name=name,
+        data=data,
+        modality=modality,
+        class_names=class_names,
+        notes=notes,
+        recorded=splits,
+        data_dir=None if data_dir is None else str(Path(data_dir).resolve()),
+    )
+
+
+def _neighbours(path):
+    """Names beside a path that does not exist."""
+    try:
+        return [str(p) for p in path.parent.iterdir() if p.name[0] != "."] if path.parent.is_dir() else []
+    except OSError:
+        return []

@@ -17,7 +17,7 @@ from keras_perceiver.data.images import normalize_pixels
 DESCRIPTION = "perceiver.json"  # in `assets.extra/`, which TensorFlow leaves alone
 
 
-def export_saved_model(model, name, class_names, *, shelf="saved_models"):
+def export_saved_model(model, name, class_names, *, shelf="saved_models", preprocess=normalize_pixels):
     """Exports a classifier of images to `<shelf>/<name>/<version>/`, the layout of TF Serving.
 
     `serving_default` takes `image`, (B, H, W, c) float32 in [0, 255], and returns `logits` and
@@ -30,6 +30,7 @@ def export_saved_model(model, name, class_names, *, shelf="saved_models"):
         name: of the model on the shelf: letters, digits, `.`, `_`, `-`.
         class_names: one string per logit.
         shelf: the folder that holds exported models.
+        preprocess: what stands between raw images and the model, see `preprocess_images`: that of the training.
 
     Returns:
         `pathlib.Path` of the new version.
@@ -53,7 +54,7 @@ def export_saved_model(model, name, class_names, *, shelf="saved_models"):
     home.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=home))
     try:
-        _write(model, temporary)
+        _write(model, temporary, preprocess)
         description = {
             "name": name,
             "input": {"name": "image", "shape": list(model.input_shape[1:]), "range": [0, 255]},
@@ -74,9 +75,9 @@ def versions(home):
     return sorted(int(p.name) for p in Path(home).iterdir() if p.is_dir() and p.name.isdigit())
 
 
-def _write(model, folder):
+def _write(model, folder, preprocess):
     def serving_default(image):
-        logits = tf.cast(model(normalize_pixels(image), training=False), tf.float32)
+        logits = tf.cast(model(preprocess(image), training=False), tf.float32)
         return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
 
     archive = keras.export.ExportArchive()

@@ -1,5 +1,6 @@
-"""Looking into models. Imported on demand, never by `import keras_perceiver`."""
+"""Looking into models and data. Imported on demand, never by `import keras_perceiver`."""
 
+from keras_perceiver.inspection.data import Inspection, inspect_data
 from keras_perceiver.inspection.describe import Description, LayerSummary, describe, describe_model
 
-__all__ = ["Description", "LayerSummary", "describe", "describe_model"]
+__all__ = ["Description", "Inspection", "LayerSummary", "describe", "describe_model", "inspect_data"]

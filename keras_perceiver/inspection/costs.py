@@ -12,6 +12,8 @@ import keras
 from keras_perceiver import byte_arrays
 from keras_perceiver.layers import MLP, CrossAttention, LatentTransformer, SelfAttention
 
+CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -39,6 +41,9 @@ def layer_cost(layer, shapes):
         return mlp_cost(layer, *shapes)
     if isinstance(layer, keras.layers.Dense):
         flops = 2 * math.prod(shapes[0][1:]) * layer.units
+        return Cost(flops, flops)
+    if isinstance(layer, CONVOLUTIONS):
+        flops = 2 * math.prod(layer.compute_output_shape(shapes[0])[1:]) * math.prod(layer.kernel.shape[:-1])
         return Cost(flops, flops)
     return None if layer.weights and not _only_adds(layer) else Cost()
 

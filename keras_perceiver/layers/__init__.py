@@ -41,6 +41,7 @@ from keras_perceiver.layers.latent_transformer import LatentTransformer
 from keras_perceiver.layers.learned_positions import LearnedPositions
 from keras_perceiver.layers.mlp import MLP
 from keras_perceiver.layers.modality_encoding import ModalityEncoding
+from keras_perceiver.layers.patches import Patches
 from keras_perceiver.layers.self_attention import SelfAttention
 
 __all__ = [
@@ -52,5 +53,6 @@ __all__ = [
     "LatentTransformer",
     "LearnedPositions",
     "ModalityEncoding",
+    "Patches",
     "SelfAttention",
 ]

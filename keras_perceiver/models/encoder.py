@@ -11,15 +11,20 @@ from keras_perceiver.layers import (
     LatentTransformer,
     LearnedPositions,
     ModalityEncoding,
+    Patches,
 )
 
 POSITIONS = ("fourier", "learned", "none")
+CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}  # by the number of axes
 
 
 def build_encoder(
     input_shape,
     *,
     padding_mask=False,
+    patch_size=None,
+    stem=None,
+    stem_channels=64,
     positions="fourier",
     num_bands=64,
     max_resolution=None,
@@ -52,6 +57,10 @@ def build_encoder(
         padding_mask: whether each modality comes with a mask. The model then takes a dictionary
             with, for each modality, `<modality>` and `<modality>_padding_mask` of shape
             (B, S_1, .., S_d) bool, True where a byte is real; a lone input is called `inputs`.
+        patch_size: of `Patches` that shorten the byte array before positions are attached, a number or one
+            per axis; for several modalities also `{modality: patch_size}`. None for single elements, as in the paper.
+        stem: None, or "conv" for a trained convolution in front: 3 wide along each axis, in steps of 2, with a GELU.
+        stem_channels: of that convolution.
         positions: "fourier", "learned" or "none".
         num_bands: K, Fourier bands per axis.
         max_resolution: μ, see `FourierPositions`; for several modalities also `{modality: μ}`.
@@ -85,18 +94,22 @@ def build_encoder(
     require_positive(num_blocks=num_blocks, num_cross_attends=num_cross_attends)
     require_at_least(0, num_self_attention_layers=num_self_attention_layers)
     require_one_of(POSITIONS, positions=positions)
+    require_one_of((None, "conv"), stem=stem)
     require_one_of(("interleaved", "start"), cross_attend_placement=cross_attend_placement)
     cross_attends_before = cross_attends_per_block(num_blocks, num_cross_attends, cross_attend_placement)
 
     _check_input_shape(input_shape)
-    if isinstance(max_resolution, dict):
-        for modality in max_resolution:
+    for by_modality in (max_resolution, patch_size):
+        for modality in by_modality if isinstance(by_modality, dict) else ():
             require_one_of(input_shape if isinstance(input_shape, dict) else ["inputs"], modality=modality)
+    _check_front(patch_size, stem, padding_mask)
 
     inputs, content, masks = _inputs(input_shape, padding_mask)
     segments = {}
     for modality, tensor in content.items():
         resolution = max_resolution.get(modality) if isinstance(max_resolution, dict) else max_resolution
+        patch = patch_size.get(modality) if isinstance(patch_size, dict) else patch_size
+        tensor = _front(modality, tensor, patch, stem, stem_channels, dtype)
         segments[modality] = _segment(
             modality, tensor, masks.get(modality), positions, num_bands, resolution, position_channels, dtype
         )
@@ -196,6 +209,37 @@ def _inputs(input_shape, padding_mask):
     else:
         inputs = content["inputs"]
     return inputs, content, masks
+
+
+def _check_front(patch_size, stem, padding_mask):
+    """Requires that at most one thing stands in front, and nothing that would mix real and padded bytes."""
+    require(
+        patch_size is None or stem is None,
+        "`patch_size` and `stem` must not both be given, as each shortens the byte array",
+        patch_size=patch_size,
+        stem=stem,
+    )
+    require(
+        not padding_mask or (patch_size is None and stem is None),
+        "`padding_mask` must be False where `patch_size` or `stem` joins neighbouring bytes, real and padded ones",
+        padding_mask=padding_mask,
+        patch_size=patch_size,
+        stem=stem,
+    )
+
+
+def _front(modality, content, patch_size, stem, stem_channels, dtype):
+    """The content as single elements, as patches, or behind a small convolution."""
+    if patch_size is not None:
+        return Patches(patch_size, name=f"{modality}_patches", dtype=dtype)(content)  # (B, S_1/p_1, .., p_1·..·c)
+    if stem is None:
+        return content
+    axes = len(content.shape) - 2
+    require(axes in CONVOLUTIONS, "`stem` must stand before 1, 2 or 3 index axes", stem=stem, number_of_axes=axes)
+    convolution = CONVOLUTIONS[axes](
+        stem_channels, 3, strides=2, padding="same", activation="gelu", name=f"{modality}_stem", dtype=dtype
+    )
+    return convolution(content)  # (B, ceil(S_1/2), .., stem_channels)
 
 
 def _segment(modality, content, mask, positions, num_bands, max_resolution, position_channels, dtype):

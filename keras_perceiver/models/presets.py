@@ -4,6 +4,21 @@ from keras_perceiver._checks import require_one_of
 from keras_perceiver.models.classifier import build_classifier
 
 PRESETS = {
+    # For pictures of any data set, whose shape and classes replace these; a first guess, to be tuned.
+    "image": {
+        "input_shape": (64, 64, 3),
+        "num_classes": 10,
+        "positions": "fourier",
+        "num_bands": 16,
+        "num_latents": 64,
+        "latent_dim": 128,
+        "num_blocks": 2,
+        "num_cross_attends": 2,
+        "num_cross_attention_heads": 4,
+        "cross_attention_head_dim": 32,
+        "num_self_attention_layers": 3,
+        "num_self_attention_heads": 8,
+    },
     # Jaegle et al. 2021, section 4.1 and appendix C: 44,912,254 parameters.
     "imagenet": {
         "input_shape": (224, 224, 3),

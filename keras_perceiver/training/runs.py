@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from keras_perceiver._checks import InputError, require, require_folder
+from keras_perceiver.data.splits import read_splits, write_splits
 
 
 class Run:
@@ -14,6 +15,8 @@ class Run:
     =========================  ==================================================================
     `config.json`              data, model and training settings, seed: what the run is known by
     `checkpoint/`              the newest state while it trains; gone when it has finished
+    `splits.csv`               which example is in which split, where the data did not say
+    `skipped.csv`              what of the data could not be used, and why, where there was anything
     `model.keras`              the trained model
     `history.csv`              a row an epoch
     `metrics.json`             figures on the test split; written last: with it a run is finished
@@ -75,6 +78,17 @@ class Run:
     def config(self):
         """The configuration, as `claim` wrote it."""
         return self.read_json("config.json")
+
+    def splits(self):
+        """The splits that were made for this run, `{name of an example: name of its split}`; None for none."""
+        return read_splits(self.folder / "splits.csv")
+
+    def write_data(self, source):
+        """Writes down what of the data cannot be looked up again: splits that were made, files that were skipped."""
+        if source.made_splits:
+            write_splits(self.folder / "splits.csv", source.made_splits)
+        if source.report.problems:
+            source.report.write(self.folder / "skipped.csv")
 
     def read_json(self, name):
         """The content of one of the run's JSON files."""

@@ -1,19 +1,20 @@
 """The main job: data -> a trained, evaluated and exported model in a run folder."""
 
 import dataclasses
+import re
 import shutil
 import time
 
 import keras
+import tensorflow as tf
 from rich.console import Console
 
-from keras_perceiver._checks import require_folder
-from keras_perceiver.data import evaluation_dataset, load_source, normalize_pixels, training_dataset
-from keras_perceiver.data.images import augment_image
-from keras_perceiver.data.pipeline import steps_per_epoch
+from keras_perceiver._checks import InputError, require, require_folder
+from keras_perceiver.data import MODALITIES, load_source, steps_per_epoch
 from keras_perceiver.export import export_saved_model
 from keras_perceiver.models import PRESETS, build_classifier
 from keras_perceiver.training.evaluate import evaluate_model
+from keras_perceiver.training.feeding import evaluation_data, training_data
 from keras_perceiver.training.plots import plot_confusion_matrix, plot_curves
 from keras_perceiver.training.progress import History, ProgressBar
 from keras_perceiver.training.recipes import RECIPES
@@ -27,6 +28,8 @@ def train(
     output=None,
     shelf="saved_models",
     seed=0,
+    source=None,
+    preprocess=None,
     model=None,
     recipe=None,
     callbacks=(),
@@ -39,10 +42,12 @@ def train(
     with the same folder goes on with a run that was killed.
 
     Args:
-        data: name of the data set, see `load_source`.
-        output: the run folder; None for `runs/<data>-seed<seed>`.
-        shelf: the folder where the SavedModel is put as `<data>/<version>/`.
+        data: name or path of the data set, see `load_source`, or a `Source`, such as `dataset_source` makes.
+        output: the run folder; None for `runs/<name>-seed<seed>`, with the name of the data set.
+        shelf: the folder where the SavedModel is put as `<name>/<version>/`.
         seed: of initial weights, order of the data and augmentation.
+        source: dictionary of arguments of `load_source`, such as `{"image_size": 32}`.
+        preprocess: dictionary of arguments of what stands before the model, see `preprocess_images`.
         model: dictionary of arguments of `build_classifier` in place of the preset's.
         recipe: dictionary of attributes of `Recipe` in place of the preset's.
         callbacks: Keras callbacks beside the run's own.
@@ -58,18 +63,29 @@ def train(
     """
     console = console or Console()
     began = time.monotonic()
-    source = load_source(data)
-    config = configuration(source, seed, model or {}, recipe or {})
-    recipe = RECIPES[source.name].replaced(**(recipe or {}))
+    options = {name: value for name, value in (source or {}).items() if value is not None}
+    source = load_source(data, console=console, **options)
+    run = Run(output or f"runs/{source.name}-seed{seed}")
+    if run.splits() not in (None, source.made_splits):  # a run that goes on keeps its splits, whatever was added
+        source = load_source(data, console=console, splits=run.splits(), **options)
+    require(
+        not source.is_multi_label,
+        "Each example must have one label, as models are not trained on several yet",
+        classes=len(source.class_names),
+    )
+    config = configuration(source, seed, model or {}, recipe or {}, preprocess or {})
+    recipe = resolved_recipe(source, recipe or {})
     keras.utils.set_random_seed(seed)
     network = build_classifier(**config["model"], name=f"{source.name}_perceiver")
     steps = steps_per_epoch(source.splits["train"], recipe.batch_size)
     require_folder(shelf=shelf)
-    run = Run(output or f"runs/{source.name}-seed{seed}")
     resumed = run.claim(config)
+    run.write_data(source)
 
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
     console.print(f"{source.name}: {sizes} examples; a Perceiver of {network.count_params():,} parameters")
+    for line in source.report.lines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     recipe.compile(network, steps)
     rows = []
     checkpoints = Checkpoints(run.checkpoint_folder, rows, checkpoint_seconds)
@@ -81,17 +97,21 @@ def train(
         source,
         recipe,
         seed,
+        preprocess=config["preprocess"],
         first_epoch=done,
+        console=console,
         callbacks=[History(rows, run.write_history), checkpoints, ProgressBar(console, recipe.epochs), *callbacks],
     )
     network.save(run.model_path)
 
-    metrics = evaluate_model(network, source)
+    metrics = evaluate_model(network, source, preprocess=config["preprocess"])
     plot_curves(rows, run.folder / "curves.png")
     plot_confusion_matrix(
         metrics["confusion_matrix"], source.class_names, metrics["accuracy"], run.folder / "confusion_matrix.png"
     )
-    metrics["export"] = str(export_saved_model(network, source.name, source.class_names, shelf=shelf))
+    before = MODALITIES[source.modality].preprocess(**config["preprocess"])
+    export = export_saved_model(network, source.name, source.class_names, shelf=shelf, preprocess=before)
+    metrics["export"] = str(export)
     metrics["seconds"] = round(time.monotonic() - began, 1)
     run.write_json("metrics.json", metrics)
     shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
@@ -101,36 +121,47 @@ def train(
     return metrics
 
 
-def configuration(source, seed, model_overrides, recipe_overrides):
+def configuration(source, seed, model_overrides, recipe_overrides, preprocess=None):
     """Everything that a run is known by, as JSON holds it: data, model, training and seed."""
-    arguments = {**PRESETS[source.name], **{k: v for k, v in model_overrides.items() if v is not None}}
-    recipe = RECIPES[source.name].replaced(**recipe_overrides)
     return {
-        "data": source.name,
-        "model": arguments,
-        "training": dataclasses.asdict(recipe),
+        "data": source.data,
+        "source": source.description(),
+        "preprocess": {name: value for name, value in (preprocess or {}).items() if value is not None},
+        "model": {
+            **PRESETS[source.preset],
+            "input_shape": source.example_shape,
+            "num_classes": len(source.class_names),
+            **{name: value for name, value in model_overrides.items() if value is not None},
+        },
+        "training": dataclasses.asdict(resolved_recipe(source, recipe_overrides)),
         "seed": seed,
     }
 
 
-def fit(network, source, recipe, seed, *, first_epoch=0, callbacks=()):
+def resolved_recipe(source, overrides):
+    """The recipe of the data set, or of its modality, for so many examples."""
+    return RECIPES[source.preset].resolved(len(source.splits["train"]), **overrides)
+
+
+def fit(network, source, recipe, seed, *, preprocess=None, first_epoch=0, callbacks=(), console=None):
     """Trains a compiled classifier on the train split of `source`, with its validation split beside."""
-    split = source.splits["train"]
-    common = {"num_classes": len(source.class_names), "preprocess": normalize_pixels}
+    try:
+        _fit(network, source, recipe, seed, preprocess, first_epoch, callbacks, console)
+    except tf.errors.InvalidArgumentError as error:
+        # Files that are decoded while the model trains may have gone, or have changed, since they were looked at.
+        reason = re.search(r"InputError: (.*)", str(error))
+        if reason is None:
+            raise
+        raise InputError(reason[1]) from error
+
+
+def _fit(network, source, recipe, seed, preprocess, first_epoch, callbacks, console):
     network.fit(
-        training_dataset(
-            split,
-            batch_size=recipe.batch_size,
-            seed=seed,
-            num_epochs=recipe.epochs,
-            first_epoch=first_epoch,
-            augment=augment_image(shift_rate=recipe.shift_rate, noise_std=recipe.noise_std),
-            **common,
-        ),
+        training_data(source, recipe, seed, first_epoch=first_epoch, preprocess=preprocess, console=console),
         initial_epoch=first_epoch,
         epochs=recipe.epochs,
-        steps_per_epoch=steps_per_epoch(split, recipe.batch_size),
-        validation_data=evaluation_dataset(source.splits["validation"], batch_size=256, **common),
+        steps_per_epoch=steps_per_epoch(source.splits["train"], recipe.batch_size),
+        validation_data=evaluation_data(source, "validation", preprocess=preprocess, console=console),
         callbacks=callbacks,
         shuffle=False,  # the data set shuffles itself
         verbose=0,

@@ -98,7 +98,7 @@ def calibrate(rows):
         print(f"{form:9}", " ".join(f"{weight / unit:10.3g}" for weight in weights[form]))
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[8, 16, 32, 64])
     parser.add_argument("--latents", type=int, nargs="+", default=[16, 64, 256])
@@ -110,7 +110,7 @@ def main():
     parser.add_argument(
         "--times", type=Path, help="JSON lines that keep the times: shapes found there are not run again"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(arguments)
     kept = arguments.times.read_text().splitlines() if arguments.times and arguments.times.exists() else []
     known = {json.dumps(row["shape"]): row for row in map(json.loads, kept)}
     rows = []

@@ -197,7 +197,7 @@ def plot(rows, path):
     figure.savefig(path, dpi=120)
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256, 512, 1024, 2048])
     parser.add_argument("--training-sizes", type=int, nargs="+", default=[224, 2048])
@@ -208,7 +208,7 @@ def main():
     parser.add_argument("--small", action="store_true", help="a tiny model in place of the paper's")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(arguments)
     if arguments.measure:
         print(json.dumps(measure(json.loads(arguments.measure))))
         return

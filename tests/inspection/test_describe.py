@@ -47,7 +47,7 @@ def test_a_saved_model_is_described_like_the_live_one(tmp_path):
 
 
 def test_what_is_no_model_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"Received: model='imagnet'. Did you mean 'imagenet'\?"):
+    with pytest.raises(InputError, match=r"Received: model='imagnet'. Did you mean 'imagenet'"):
         describe("imagnet")
     (tmp_path / "a.keras").write_bytes(b"broken")
     with pytest.raises(InputError, match="`model` must be a preset"):

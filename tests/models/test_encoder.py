@@ -280,3 +280,45 @@ def test_bad_arguments_are_refused(arguments, message):
 def test_an_argument_that_is_not_known_is_python_s_error():
     with pytest.raises(TypeError, match="num_latent"):
         build(num_latent=3)
+
+
+@pytest.mark.parametrize(
+    ("front", "channels"),
+    [
+        ({}, 3),
+        ({"patch_size": 2}, 2 * 2 * 3),
+        ({"patch_size": (2, 5)}, 2 * 5 * 3),
+        ({"stem": "conv", "stem_channels": 7}, 7),
+    ],
+)
+def test_positions_are_attached_to_what_stands_in_front(front, channels):
+    model = build((4, 10, 3), **front)
+    query = next(w for w in model.weights if w.path.endswith("cross_attention_1/key/kernel"))
+    assert query.shape[0] == channels + 2 * (2 * 3 + 1)  # content, and seven Fourier features for each axis
+    assert model.output.shape == (None, 3, 22)
+
+
+def test_a_stem_is_trained_and_patches_own_no_weights():
+    names = [w.path for w in build((4, 10, 3), stem="conv").trainable_weights]
+    assert [n for n in names if "stem" in n] == ["inputs_stem/kernel", "inputs_stem/bias"]
+    assert not [w for w in build((4, 10, 3), patch_size=2).weights if "patches" in w.path]
+
+
+@pytest.mark.parametrize(
+    ("front", "rule"),
+    [
+        ({"patch_size": 3}, r"must divide the static length of every axis. Received: patch_size=3, axes=\(4, 10\)"),
+        ({"patch_size": 2, "stem": "conv"}, "must not both be given"),
+        ({"stem": "cnov"}, "Did you mean 'conv'"),
+        ({"patch_size": 2, "padding_mask": True}, "`padding_mask` must be False"),
+        ({"patch_size": {"image": 2}}, "`modality` must be one of 'inputs'"),
+    ],
+)
+def test_what_cannot_stand_in_front_is_refused(front, rule):
+    with pytest.raises(InputError, match=rule):
+        build((4, 10, 3), **front)
+
+
+def test_each_modality_may_have_patches_of_its_own():
+    model = build({"image": (4, 10, 3), "audio": (12, 1)}, patch_size={"audio": 4})
+    assert model.get_layer("audio_patches").output.shape == (None, 3, 4)

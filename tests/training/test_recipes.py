@@ -61,3 +61,23 @@ def test_only_given_settings_are_replaced():
     replaced = RECIPES["digits"].replaced(epochs=7, batch_size=None)
     assert replaced.epochs == 7
     assert replaced.batch_size == RECIPES["digits"].batch_size
+
+
+def test_a_recipe_stays_within_its_steps_unless_epochs_are_given():
+    recipe = Recipe(**{**LEGAL, "epochs": 100, "batch_size": 64}, max_steps=1000)
+    assert recipe.resolved(640).epochs == 100
+    assert recipe.resolved(6400).epochs == 10
+    assert recipe.resolved(6400, batch_size=32).epochs == 5
+    assert recipe.resolved(6400, epochs=70).epochs == 70
+    assert recipe.resolved(1_000_000).epochs == 1
+    assert recipe.resolved(50).batch_size == 50
+    assert recipe.resolved(50, batch_size=64).batch_size == 64  # asked for: refused where it is used
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("flip_rate", 1.5), ("crop_min_area", -0.1), ("cut_mix", 2), ("rand_augment_layers", -1), ("max_steps", 0)],
+)
+def test_an_illegal_augmentation_is_refused_by_name(name, value):
+    with pytest.raises(InputError, match=f"`{name}` must be .*Received: {name}={value}"):
+        Recipe(**{**LEGAL, name: value})

@@ -7,14 +7,23 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_perceiver import build_classifier, training
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import Split, evaluation_dataset, load_source, normalize_pixels
+from keras_perceiver.data import (
+    Split,
+    dataset_source,
+    evaluation_dataset,
+    load_source,
+    normalize_pixels,
+    preprocess_images,
+)
 from keras_perceiver.export import SavedClassifier
 from keras_perceiver.training.recipes import Recipe
 from keras_perceiver.training.runs import Run
 from keras_perceiver.training.train import configuration, fit
+from tests.pictures import write_pictures
 from tests.tiny import TINY_MODEL, TINY_RECIPE, quiet
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -134,3 +143,71 @@ def test_only_labels_that_mean_something_can_be_learned(shuffled):
         assert accuracy < 0.2
     else:
         assert accuracy > 0.5
+
+
+def two_kinds(count=60):
+    """Pictures that are dark or light, as data sets of Python's."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    images = (rng.integers(0, 60, (count, 6, 5)) + 190 * labels[:, None, None]).astype(np.uint8)
+    return {"train": tf.data.Dataset.from_tensor_slices((images, labels))}
+
+
+def test_data_sets_of_pythons_are_trained_on_and_what_was_permuted_is_permuted_in_the_export(tmp_path):
+    source = dataset_source(two_kinds(), class_names=["dark", "light"], name="brightness")
+    metrics = training.train(
+        source,
+        output=tmp_path / "run",
+        shelf=tmp_path / "shelf",
+        preprocess={"permute_seed": 3},
+        model={**TINY_MODEL, "stem": "conv"},
+        recipe={**TINY_RECIPE, "epochs": 1, "batch_size": 16, "learning_rate": 0.05},
+        console=quiet(),
+    )
+    assert metrics["export"] == str(tmp_path / "shelf" / "brightness" / "1")
+    assert training.evaluate(tmp_path / "run", data=source)["cross_entropy"] == metrics["cross_entropy"]
+    with pytest.raises(InputError, match="`data` must be given again"):
+        training.evaluate(tmp_path / "run")
+    images = source.splits["test"].examples
+    network = keras.models.load_model(tmp_path / "run" / "model.keras")
+    expected = network(preprocess_images(permute_seed=3)(images)).numpy()
+    np.testing.assert_allclose(SavedClassifier(metrics["export"]).logits(images), expected, atol=1e-5)
+
+
+def test_several_labels_an_example_are_refused_before_anything_is_written(tmp_path):
+    x = np.zeros((40, 6, 5), np.uint8)
+    y = np.ones((40, 3), np.int32)
+    source = dataset_source({"train": tf.data.Dataset.from_tensor_slices((x, y))})
+    with pytest.raises(InputError, match="Each example must have one label"):
+        training.train(source, output=tmp_path / "run", console=quiet())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_killed_run_keeps_its_splits_though_files_were_added(tmp_path):
+    write_pictures(tmp_path / "data", {"cat": 20, "dog": 20})
+    arguments = {"output": tmp_path / "run", "shelf": tmp_path, "model": TINY_MODEL, "console": quiet()}
+    arguments["recipe"] = {**TINY_RECIPE, "epochs": 1, "batch_size": 4}
+    with pytest.raises(KeyboardInterrupt):
+        training.train(tmp_path / "data", callbacks=[Kill(epoch=0)], **arguments)
+    before = (tmp_path / "run" / "splits.csv").read_text()
+    write_pictures(tmp_path / "data", {"cat": 23, "dog": 31})
+    training.train(tmp_path / "data", **arguments)
+    assert (tmp_path / "run" / "splits.csv").read_text() == before
+    assert Run(tmp_path / "run").is_finished
+
+
+def test_a_file_that_goes_away_while_a_model_trains_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_perceiver.data.pipeline.CACHE_BYTES", 0)
+    write_pictures(tmp_path / "data", {"cat": 20, "dog": 20})
+    source = load_source(tmp_path / "data")
+    for file in source.splits["train"].names:
+        (tmp_path / "data" / file).unlink()
+    with pytest.raises(InputError, match=r"png` must be a readable picture .*No such file"):
+        training.train(
+            source,
+            output=tmp_path / "run",
+            shelf=tmp_path,
+            model=TINY_MODEL,
+            recipe={**TINY_RECIPE, "batch_size": 4},
+            console=quiet(),
+        )

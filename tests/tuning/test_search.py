@@ -74,5 +74,5 @@ def test_every_point_of_the_space_is_a_legal_model_and_the_default_is_the_preset
 def test_the_program_refuses_an_unknown_data_set():
     result = subprocess.run([sys.executable, "-m", "tuning", "digist"], capture_output=True, text=True)
     assert result.returncode == 2
-    assert "tuning: `data` must be one of the known data sets: digits." in result.stderr
+    assert "tuning: `data` must be one of the known data sets: digits, tfds:NAME" in result.stderr
     assert "Traceback" not in result.stderr

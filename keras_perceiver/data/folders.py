@@ -1,0 +1,245 @@
+"""A folder -> its labelled files, before any of them is opened.
+
+Three layouts: `<class>/<file>`, `<split>/<class>/<file>`, and a `labels.csv` with the columns file, label (several
+separated by `;` or `|`) and perhaps split. Nothing outside the folder is ever read.
+"""
+
+import collections
+import csv
+import os
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from keras_perceiver._checks import InputError, nearest, require
+from keras_perceiver.data.modalities import MODALITIES
+from keras_perceiver.data.reports import Problem
+
+LABELS = "labels.csv"
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file: its path relative to the folder (with `/`), its labels, and its split if the folder gives one."""
+
+    path: str
+    labels: tuple[str, ...]
+    split: str | None = None
+
+
+@dataclass
+class Listing:
+    """The labelled files of a folder, sorted by path, its folders, and what was passed over."""
+
+    items: list[Item] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    num_hidden: int = 0
+    modality: str = ""
+
+    def skip(self, kind, path, reason):
+        self.problems.append(Problem(kind, path, reason))
+
+
+def list_folder(folder, modality=None):
+    """Finds the labelled files of a folder.
+
+    Args:
+        folder: its path.
+        modality: key of `MODALITIES`; None for the one that most files have, by their names.
+
+    Returns:
+        `Listing`.
+
+    Raises:
+        InputError: where no file fits a modality, labels differ in case only, or `labels.csv` is not legal.
+    """
+    root, listing = Path(folder).resolve(), Listing()
+    files = sorted(_walk(root, listing))
+    has_table = LABELS in files
+    if has_table:
+        files.remove(LABELS)
+    listing.modality = modality or recognise(files, folder)
+    extensions = MODALITIES[listing.modality].extensions
+    known = []
+    for path in files:
+        if path.lower().endswith(extensions):
+            known.append(path)
+        else:
+            listing.skip("not of this modality", path, f"an {listing.modality} ends in {', '.join(extensions)}")
+    if has_table:
+        _from_table(root, known, listing)
+    else:
+        _from_folders(known, listing)
+    listing.items.sort(key=lambda item: item.path)
+    check_names({label for item in listing.items for label in item.labels})
+    return listing
+
+
+def recognise(files, folder):
+    """The modality of most of these files, by the ends of their names."""
+    counts = collections.Counter(
+        name for path in files for name, kind in MODALITIES.items() if path.lower().endswith(kind.extensions)
+    )
+    known = "; ".join(f"{name}: {', '.join(kind.extensions)}" for name, kind in MODALITIES.items())
+    require(bool(counts), f"`data` must be a folder with files of a known modality ({known})", data=str(folder))
+    return counts.most_common(1)[0][0]
+
+
+def check_names(names):
+    """Requires class names that stay apart where a file system or a reader ignores case."""
+    seen = {}
+    for name in sorted(names):
+        other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        require(
+            other == name,
+            "Classes must differ in more than case",
+            classes=(other, name),
+            repair="Join the two, or rename one.",
+        )
+
+
+def _walk(root, listing):
+    """Yields the files below the root, relative to it; what leaves it, hides or cannot be opened is passed over."""
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            listing.skip("folder", os.path.relpath(folder, root), error.strerror)
+            continue
+        for entry in entries:
+            path = PurePosixPath(os.path.relpath(entry.path, root)).as_posix()
+            if entry.name.startswith("."):
+                listing.num_hidden += 1
+            elif not _is_text(path):
+                shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+                listing.skip("name", shown, "is no Unicode")
+            elif entry.is_symlink() and not _stays_inside(entry.path, root):
+                listing.skip("link", path, "leads out of the folder, to nothing or to a folder")
+            elif entry.is_dir():
+                listing.folders.append(path)
+                waiting.append(entry.path)
+            elif entry.is_file():
+                yield path
+            else:
+                listing.skip("not a file", path, "is a pipe, a socket or a device")
+
+
+def _is_text(path):
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _stays_inside(path, root):
+    """Whether a link leads to a file below the root."""
+    target = Path(os.path.realpath(path))
+    return target.is_file() and target.is_relative_to(root)
+
+
+def _from_folders(files, listing):
+    """Labels from the names of folders."""
+    top = sorted(path for path in listing.folders if "/" not in path)
+    split_names = [SPLIT_NAMES.get(name.lower()) for name in top]
+    has_splits = bool(top) and None not in split_names and "train" in split_names
+    require(
+        not has_splits or len(set(split_names)) == len(split_names),
+        "There must be one folder for each split",
+        folders=top,
+    )
+    depth = 1 if has_splits else 0  # of the folders that are classes
+    for path in files:
+        *above, _ = path.split("/")
+        if len(above) <= depth:
+            listing.skip("file without label", path, "lies in no class's folder")
+        else:
+            split = SPLIT_NAMES[above[0].lower()] if has_splits else None
+            listing.items.append(Item(path, (unicodedata.normalize("NFC", above[depth]),), split))
+    used = {"/".join(item.path.split("/")[: depth + 1]) for item in listing.items}
+    for path in sorted(listing.folders):
+        if path.count("/") == depth and path not in used:
+            listing.skip("empty class", path, "holds no file that can be used")
+
+
+def _from_table(root, files, listing):
+    """Labels from `labels.csv`."""
+    files, seen = set(files), {}
+    for line, path, labels, split in _rows(root / LABELS):
+        known = seen.setdefault(path, (labels, split))
+        require(
+            known == (labels, split),
+            f"`{LABELS}` must give a file one label, or several in one row",
+            file=path,
+            line=line,
+        )
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            listing.skip("file outside", path, f"line {line} of {LABELS} leads out of the folder")
+    for path, (labels, split) in seen.items():
+        if path in files:
+            if labels:
+                listing.items.append(Item(path, labels, split))
+            else:
+                listing.skip("file without label", path, f"its label in {LABELS} is empty")
+        elif not any(problem.path == path for problem in listing.problems):
+            listing.skip("label without file", path, f"stands in {LABELS} and not in the folder")
+    for path in sorted(files - seen.keys()):
+        listing.skip("file without label", path, f"does not stand in {LABELS}")
+
+
+def _rows(path):
+    """Yields (line, file, labels, split) of each row of `labels.csv`."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            require(
+                {"file", "label"} <= set(columns) <= {"file", "label", "split"} and len(set(columns)) == len(columns),
+                f"`{LABELS}` must have the columns file, label and, if need be, split",
+                columns=columns,
+            )
+            for row in reader:
+                require(
+                    None not in row and None not in row.values(),
+                    f"Every row of `{LABELS}` must have as many fields as there are columns",
+                    line=reader.line_num,
+                )
+                labels = tuple(sorted({_text(t) for t in row["label"].replace("|", ";").split(";") if t.strip()}))
+                yield reader.line_num, _relative(row["file"]), labels, _split_of(row.get("split"), reader.line_num)
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise InputError(f"`{path}` must be a readable table of comma-separated values in UTF-8. {error}") from error
+
+
+def _split_of(text, line):
+    """The name of a split as this package knows it; None where the field is empty or there is none."""
+    text = (text or "").strip().lower()
+    require(
+        not text or text in SPLIT_NAMES,
+        f"A split in `{LABELS}` must be one of {', '.join(SPLIT_NAMES)}",
+        split=text,
+        line=line,
+        repair=nearest(text, SPLIT_NAMES),
+    )
+    return SPLIT_NAMES.get(text)
+
+
+def _relative(text):
+    return text.strip().replace("\\", "/").removeprefix("./")
+
+
+def _text(name):
+    """A label in one form: the same letters may be written in several ways in Unicode."""
+    return unicodedata.normalize("NFC", name.strip())

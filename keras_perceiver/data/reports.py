@@ -1,0 +1,52 @@
+"""What was not as it should be in somebody's data: skipped, counted and named."""
+
+import collections
+import csv
+import os
+from dataclasses import dataclass
+
+from keras_perceiver._checks import printable, require
+
+NAMED = 3  # of each kind are named on one line; all of them in `skipped.csv`
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that was skipped: what kind of thing, where, and why."""
+
+    kind: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is to be said of a data set: `problems`, and `notes` on what is no problem."""
+
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def lines(self):
+        """Sentences for people: the notes, and for each kind of problem how many and which."""
+        kinds = collections.defaultdict(list)
+        for problem in self.problems:
+            kinds[problem.kind].append(problem)
+        lines = list(self.notes)
+        for kind, problems in kinds.items():
+            named = "; ".join(f"{printable(p.path)}: {printable(p.reason)}" for p in problems[:NAMED])
+            more = f"; and {len(problems) - NAMED:,} more" if len(problems) > NAMED else ""
+            lines.append(f"skipped {len(problems):,} ({kind}): {named}{more}")
+        return lines
+
+    def require_none(self):
+        """An `InputError` where anything was skipped: `strict`."""
+        require(not self.problems, "With `strict` nothing may be skipped", repair=". ".join(self.lines()))
+
+    def write(self, path):
+        """Writes every problem as a row of `kind,path,reason`, beside its place and renamed into it."""
+        temporary = path.with_name(path.name + ".tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("kind", "path", "reason"))
+            writer.writerows((p.kind, p.path, p.reason) for p in self.problems)
+        os.replace(temporary, path)

@@ -1,0 +1,91 @@
+"""Opens every file of a folder once before anything is trained, and remembers what it found."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import PIL
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.data.examples import in_parallel
+from keras_perceiver.data.modalities import MODALITIES
+from keras_perceiver.data.reports import Problem
+
+VERSION = f"1, Pillow {PIL.__version__}"  # of what is remembered
+
+
+def scan_files(root, paths, modality, console=None):
+    """Decodes files in parallel.
+
+    What is found is kept in the user's cache folder by path, size and time of change: the next scan opens only
+    files that are new or have changed.
+
+    Args:
+        root: folder.
+        paths: of files, relative to it.
+        modality: key of `MODALITIES`.
+        console: `rich.console.Console` for the progress bar; None for none.
+
+    Returns:
+        `(facts, problems, notes)`: `{path: facts}` of each good file, see `Modality.scan`; a `Problem` for
+        each broken one; sentences.
+    """
+    root = Path(root).resolve()
+    cache, notes = _cache_file(root, modality), []
+    remembered = _read(cache)
+    stamps = {path: _stamp(root / path) for path in paths}
+    new = [p for p in paths if stamps[p] is None or remembered.get(p, [None])[0] != stamps[p]]
+    scan = MODALITIES[modality].scan
+
+    def examine(path):
+        try:
+            return {"facts": scan(root / path)}
+        except InputError as error:
+            return {"error": str(error).replace(str(root / path), path)}
+
+    found = dict(zip(new, in_parallel(examine, new, "examining files", console), strict=True))
+    results = {path: found.get(path) or remembered[path][1] for path in paths}
+    if new:
+        try:
+            _write(cache, {path: [stamps[path], results[path]] for path in paths})
+        except OSError as error:
+            notes.append(f"the scan could not be remembered in {cache}: {error.strerror}")
+    facts = {path: result["facts"] for path, result in results.items() if "facts" in result}
+    problems = [Problem("broken file", path, r["error"]) for path, r in results.items() if "error" in r]
+    return facts, problems, notes
+
+
+def cache_folder():
+    """Where this package keeps what it can make again: `$XDG_CACHE_HOME` or `~/.cache`, `keras_perceiver`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_perceiver"
+
+
+def _cache_file(root, modality):
+    digest = hashlib.blake2b(f"{root}\0{modality}".encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return cache_folder() / "scans" / f"{digest}.json"
+
+
+def _stamp(path):
+    """What changes with a file; None where it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read(path):
+    """What was remembered; nothing where that cannot be read or was made by another version."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content["files"] if content["version"] == VERSION else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _write(path, files):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")  # two runs may scan one folder
+    temporary.write_text(json.dumps({"version": VERSION, "files": files}), encoding="utf-8")
+    os.replace(temporary, path)

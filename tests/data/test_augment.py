@@ -1,0 +1,160 @@
+"""Augmentation: functions of one example and its seed, alone and inside `Dataset.map`."""
+
+import collections
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_perceiver.data.augment import (
+    augment_image,
+    inception_crop,
+    keras_augment,
+    keras_operations,
+    mix_batch,
+    rand_augment,
+    random_flip,
+    shift_image,
+)
+
+RNG = np.random.default_rng(0)
+PICTURE = RNG.integers(0, 256, (13, 11, 3)).astype(np.float32)
+EVERYTHING = {
+    "crop_min_area": 0.3,
+    "flip_rate": 0.5,
+    "rand_augment_layers": 2,
+    "rand_augment_magnitude": 7,
+    "shift_rate": 0.5,
+    "noise_std": 3.0,
+}
+
+
+def seeds(count):
+    return [tf.constant([5, n]) for n in range(count)]
+
+
+def test_a_shift_moves_one_pixel_in_one_direction_and_zeros_move_in():
+    image = np.arange(1, 13, dtype=np.float32).reshape(3, 4, 1)
+    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+    legal = {padded[i : i + 3, j : j + 4].tobytes(): (i, j) for i, j in [(0, 1), (2, 1), (1, 0), (1, 2), (1, 1)]}
+    moves = collections.Counter(
+        legal[shift_image(tf.constant(image), seed, 0.4).numpy().tobytes()] for seed in seeds(500)
+    )
+    assert 270 < moves.pop((1, 1)) < 330  # six in ten stay where they are
+    assert all(30 < count < 70 for count in moves.values())
+    assert len(moves) == 4
+
+
+def test_noise_has_the_given_scale():
+    noisy = augment_image(noise_std=20.0)(tf.zeros((61, 67, 1)), tf.constant([1, 2])).numpy()
+    assert abs(noisy.mean()) < 1.5
+    assert 19 < noisy.std() < 21
+
+
+def test_a_flip_is_a_mirror_as_often_as_it_should_be():
+    flip = random_flip(0.25)
+    outcomes = collections.Counter(flip(tf.constant(PICTURE), seed).numpy().tobytes() for seed in seeds(400))
+    assert set(outcomes) == {PICTURE.tobytes(), PICTURE[:, ::-1].tobytes()}
+    assert 70 < outcomes[PICTURE[:, ::-1].tobytes()] < 130
+
+
+def test_a_crop_is_a_part_of_the_picture_of_the_least_area_or_more():
+    """Of a picture whose pixels are their own coordinates, a crop shows where it was cut."""
+    size = 64
+    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), axis=-1).astype(np.float32)
+    crop = inception_crop(0.4)
+    areas, ratios = [], []
+    for seed in seeds(60):
+        part = crop(tf.constant(grid), seed).numpy()
+        low, high = part.min(axis=(0, 1)), part.max(axis=(0, 1))
+        assert (low >= 0).all()
+        assert (high < size).all()
+        height, width = high - low + 1
+        areas.append(height * width / size**2)
+        ratios.append(width / height)
+    assert min(areas) > 0.35
+    assert max(areas) > 0.8
+    assert len(set(areas)) > 30
+    assert 0.7 < min(ratios) < 0.9 < 1.1 < max(ratios) < 1.4
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_operation_of_rand_augment_is_a_function_of_its_seed(channels):
+    image = tf.constant(PICTURE[None, ..., :channels])
+    operations = keras_operations(0.5)
+    assert len(operations) == 11
+    for operation in operations:
+        one, same, other = (keras_augment(operation, image, tf.constant([3, n])).numpy() for n in (1, 1, 2))
+        np.testing.assert_array_equal(one, same, err_msg=operation.name)
+        assert one.shape == image.shape
+        assert one.min() >= -1e-3, operation.name
+        assert one.max() <= 255.001, operation.name
+        draws = not operation.name.startswith(("auto_contrast", "equalization", "random_posterization"))
+        has_effect = channels == 3 or not operation.name.startswith("random_color_degeneration")
+        assert np.array_equal(one, other) != (draws and has_effect), operation.name
+
+
+def test_rand_augment_draws_from_all_operations_and_grows_with_its_magnitude():
+    image = tf.constant(PICTURE)
+    outcomes = {rand_augment(1, 5.0)(image, seed).numpy().tobytes() for seed in seeds(40)}
+    assert len(outcomes) > 20
+    change = [
+        np.mean([np.abs(rand_augment(2, magnitude)(image, seed) - PICTURE).mean() for seed in seeds(30)])
+        for magnitude in (1.0, 9.0)
+    ]
+    assert change[0] < change[1]
+
+
+@pytest.mark.parametrize("num_parallel_calls", [1, 7])
+def test_augmentation_is_a_function_of_the_seed_inside_map_too(num_parallel_calls):
+    augment = augment_image(**EVERYTHING)
+    drawn = tf.data.Dataset.range(23).map(lambda n: tf.stack([tf.cast(n, tf.int32), 1]))
+    images = drawn.map(lambda seed: augment(tf.constant(PICTURE), seed), num_parallel_calls=num_parallel_calls)
+    assert images.element_spec.shape == PICTURE.shape
+    inside = [x.numpy() for x in images]
+    outside = [augment(tf.constant(PICTURE), seed).numpy() for seed in drawn]
+    np.testing.assert_allclose(inside, outside, atol=1e-3)
+    assert len({x.tobytes() for x in inside}) == 23
+
+
+def test_what_is_not_asked_for_does_not_happen():
+    np.testing.assert_array_equal(augment_image()(tf.constant(PICTURE), tf.constant([1, 2])), PICTURE)
+    assert mix_batch() is None
+
+
+def batch(size=8):
+    """Pictures of one value each, and their labels one-hot: a mixture shows what went into it."""
+    images = np.broadcast_to(np.arange(size, dtype=np.float32)[:, None, None, None] * 30, (size, 9, 7, 1))
+    return tf.constant(images), tf.eye(size)
+
+
+def test_mix_up_weighs_pictures_and_labels_alike():
+    images, labels = batch()
+    mixed, mixed_labels = mix_batch(mix_up=0.8)(images, labels, tf.constant([1, 2]))
+    expected = mixed_labels.numpy() @ images.numpy()[:, 0, 0, 0]
+    np.testing.assert_allclose(mixed.numpy()[:, 0, 0, 0], expected, atol=1e-3)
+    np.testing.assert_allclose(mixed_labels.numpy().sum(axis=1), 1, atol=1e-6)
+    assert not np.array_equal(mixed, images)
+
+
+def test_cut_mix_weighs_labels_by_area():
+    images, labels = batch()
+    mixed, mixed_labels = mix_batch(cut_mix=1.0)(images, labels, tf.constant([1, 4]))
+    for row, weights in zip(mixed.numpy(), mixed_labels.numpy(), strict=True):
+        shares = [(np.abs(row - value) < 1e-3).mean() for value in images.numpy()[:, 0, 0, 0]]
+        assert sum(shares) == pytest.approx(1)  # every pixel comes from one picture, whole
+        assert np.abs(shares - weights).max() < 0.3  # a box ends between pixels
+    assert not np.array_equal(mixed, images)
+
+
+def test_mixing_is_a_function_of_its_seed_and_with_both_each_batch_draws_one():
+    images, labels = batch()
+    mix = mix_batch(mix_up=0.5, cut_mix=1.0)
+    kinds = set()
+    for number in range(12):
+        seed = tf.constant([9, number])
+        first, second = mix(images, labels, seed), tf.function(mix)(images, labels, seed)
+        np.testing.assert_allclose(first[0], second[0], atol=1e-4)
+        np.testing.assert_allclose(first[1], second[1], atol=1e-6)
+        kinds.add(bool(np.isin(first[0].numpy(), images.numpy()).all()))
+    assert kinds == {True, False}

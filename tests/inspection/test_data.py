@@ -1,0 +1,87 @@
+"""Looking at data: every figure against data in which it is known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.data import Split, load_source
+from keras_perceiver.inspection import inspect_data
+from keras_perceiver.inspection.data import draw_sheet, find_duplicates
+from keras_perceiver.training import RECIPES
+from tests.pictures import write_picture, write_pictures
+
+
+def test_counts_sizes_ranges_and_duplicates_are_those_of_the_data(tmp_path):
+    for split, values in {"train": (3, 7, 11, 7), "val": (5,), "test": (9, 7)}.items():
+        for i, value in enumerate(values):
+            write_picture(tmp_path / "data" / split / "cat" / f"{i}.png", value)
+        write_picture(tmp_path / "data" / split / "dog" / "a.png", {"train": 11, "val": 100, "test": 200}[split])
+    Image.new("RGB", (31, 17), (1, 2, 3)).save(tmp_path / "data" / "train" / "dog" / "colour.png")
+    found = inspect_data(tmp_path / "data", output=tmp_path / "seen")
+    assert found.counts == {
+        "cat": {"train": 4, "validation": 1, "test": 2},
+        "dog": {"train": 2, "validation": 1, "test": 1},
+    }
+    assert found.sizes == [[[6, 5], 10], [[17, 31], 1]]
+    assert found.range == (1, 200)
+    assert found.shape == (64, 64, 3)
+    within, across = sorted(found.duplicates, key=lambda group: group["across_splits"])
+    assert within["examples"] == [["train", "train/cat/2.png"], ["train", "train/dog/a.png"]]
+    assert within["labels_differ"]
+    assert {name for _, name in across["examples"]} == {"train/cat/1.png", "train/cat/3.png", "test/cat/1.png"}
+    assert not across["labels_differ"]
+    lines = found.lines()
+    assert "1 groups of duplicates across splits: train/cat/1.png = train/cat/3.png = test/cat/1.png" in lines
+    assert any(line.startswith("1 groups of duplicates within a split") and "labels differ" in line for line in lines)
+    assert (tmp_path / "seen" / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_examples_of_arrays_are_compared_as_they_are_stored():
+    source = load_source("digits")
+    train = source.splits["train"]
+    test = dataclasses.replace(source.splits["test"], examples=source.splits["test"].examples.copy())
+    test.examples[4] = train.examples[2]
+    found = inspect_data(dataclasses.replace(source, splits={**source.splits, "test": test}), output="seen")
+    assert [[train.names[2], test.names[4]]] == [[name for _, name in g["examples"]] for g in found.duplicates]
+    assert sum(row["train"] for row in found.counts.values()) == 1293
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_without_duplicates_that_is_said():
+    split = Split(np.zeros((2, 1)), np.zeros(2, np.int32), ("a", "b"))
+    assert find_duplicates({"train": split}, {"train": [{"hash": "x"}, {"hash": "y"}]}) == []
+
+
+def test_the_sheet_shows_examples_before_and_after_augmentation(tmp_path, monkeypatch):
+    """What is drawn: the first examples of each class as they enter the model, each beside two that are augmented."""
+    drawn = []
+    monkeypatch.setattr("keras_perceiver.inspection.data.save", lambda figure, path: drawn.append(figure))
+    write_pictures(tmp_path / "data", {"$c_a^t": 20, "d" * 40: 20})
+    source = load_source(tmp_path / "data")
+    draw_sheet(
+        source, RECIPES["image"].replaced(noise_std=30.0), tmp_path / "sheet.png", preprocess={"permute_seed": 1}
+    )
+    (figure,) = drawn
+    assert isinstance(figure, Figure)
+    shown = [axes.get_images()[0].get_array() for axes in figure.axes]
+    assert len(shown) == 2 * 9
+    first = source.splits["train"].examples[0][..., 0] / 255
+    np.testing.assert_allclose(shown[0], first, atol=1e-6)
+    assert not np.allclose(shown[1], first, atol=1e-2)
+    assert not np.allclose(shown[1], shown[2], atol=1e-2)
+    assert figure.axes[0].get_ylabel() == r"\$c_a^t"
+    assert figure.axes[9].get_ylabel() == "d" * 15 + "…"
+
+
+def test_data_that_cannot_be_used_leave_nothing(tmp_path):
+    with pytest.raises(InputError, match="must be one of the known data sets"):
+        inspect_data("nothing", output=tmp_path / "seen")
+    assert not (tmp_path / "seen").exists()

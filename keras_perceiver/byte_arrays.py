@@ -16,7 +16,7 @@ dictionary of segments by modality that have the same number of channels, or sim
 
 import math
 
-from keras import ops
+from keras import ops, tree
 
 from keras_perceiver._checks import InputTypeError, require
 
@@ -110,6 +110,12 @@ def check_segment_shape(name, shape):
             padding_mask_shape=mask,
             content_shape=content,
         )
+
+
+def check(byte_array):
+    """Requires tensors of a byte array to fit each other, as far as shapes are known, and masks to be boolean."""
+    num_channels(tree.map_structure(lambda x: tuple(x.shape), byte_array))
+    check_masks(byte_array)
 
 
 def check_masks(byte_array):

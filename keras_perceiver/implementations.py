@@ -105,10 +105,10 @@ def features(implementation, problem):
 
 
 def largest_row(problem):
-    """Bytes that the smallest possible block of the factored form needs."""
+    """Bytes that the smallest possible block of the factored form needs, as far as the lengths of axes are known."""
     inner = 1
     for shape in problem.segments.values():
-        sizes = [size or problem.unknown_length for size in shape["content"][1:-1]]
+        sizes = [size or 1 for size in shape["content"][1:-1]]
         split, _ = _arrange(shape)
         inner = max(inner, math.prod(sizes[split:]))
     return row_bytes(problem.num_heads * problem.num_latents, inner, problem.itemsize)

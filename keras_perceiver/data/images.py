@@ -49,9 +49,10 @@ def normalize_pixels(images):
 def permute_pixels(images, seed):
     """Moves all pixels of each picture (.., H, W, c) by one permutation, a function of `seed` and the size alone.
 
-    The paper's second table asks what a model knows of the order of its input: nothing that a permutation, the same
-    for every picture, could destroy. Here the pixels move and the positions stay, so that neighbours are apart and
-    their positions say nothing of it: a model has to learn the picture's shape from the data.
+    The permutation of the paper's second table, the same for every picture. There it comes after positions are
+    attached, which changes nothing at all for a Perceiver: attention does not know an order. Here the pixels move and
+    the positions stay, as a convolution sees it, so that neighbours are apart and Fourier positions say nothing of
+    it: a model has to learn the picture's shape from the data.
     """
     *_, height, width, channels = images.shape
     order = np.random.default_rng(seed).permutation(height * width)

@@ -3,7 +3,7 @@ from keras import ops
 
 from keras_perceiver._checks import require, require_one_of, require_positive
 from keras_perceiver.attention import ByteProjection, at_least_float32
-from keras_perceiver.byte_arrays import check_masks, num_channels, segments
+from keras_perceiver.byte_arrays import check, num_channels, segments
 from keras_perceiver.implementations import (
     IMPLEMENTATIONS,
     MEMORY_BUDGET,
@@ -128,14 +128,17 @@ class CrossAttention(keras.layers.Layer):
             itemsize=8 if precise == "float64" else 4,
             memory_budget=self.memory_budget or MEMORY_BUDGET,
         )
-        require(
-            self.memory_budget is None or self.memory_budget >= largest_row(self.problem),
-            "`memory_budget` must hold the temporaries of at least one row of bytes",
-            memory_budget=self.memory_budget,
-            repair=f"One row needs {largest_row(self.problem)} bytes.",
-        )
+        self._check_budget(self.problem)
         self.chosen_implementation = (
             choose_implementation(self.problem) if self.implementation == "auto" else self.implementation
+        )
+
+    def _check_budget(self, problem):
+        require(
+            self.memory_budget is None or self.memory_budget >= largest_row(problem),
+            "`memory_budget` must hold the temporaries of at least one row of bytes",
+            memory_budget=self.memory_budget,
+            repair=f"One row needs {largest_row(problem)} bytes.",
         )
 
     def describe_cost(self):
@@ -143,13 +146,15 @@ class CrossAttention(keras.layers.Layer):
         return cost(self.chosen_implementation, self.problem)
 
     def call(self, latents, byte_array):
+        check(byte_array)  # again: lengths that were unknown when the layer was built are known now
+        shapes = keras.tree.map_structure(lambda x: tuple(x.shape), byte_array)
+        self._check_budget(self.problem._replace(segments=segments(shapes)))
         latents = ops.cast(latents, self.compute_dtype)
         attended = self._attend(self.query(self.latent_norm(latents)), byte_array)  # (B, N, h·k)
         latents = latents + self.attention_output(ops.cast(attended, self.compute_dtype))
         return latents + self.mlp(self.mlp_norm(latents))
 
     def _attend(self, query, byte_array):
-        check_masks(byte_array)
         query = ops.cast(query, at_least_float32(query.dtype))
         projection = ByteProjection(
             self.byte_norm.gamma,
@@ -171,7 +176,7 @@ class CrossAttention(keras.layers.Layer):
         )
 
     def compute_output_spec(self, latents, byte_array):
-        check_masks(byte_array)
+        check(byte_array)
         return keras.KerasTensor(latents.shape, self.compute_dtype)
 
     def get_config(self):

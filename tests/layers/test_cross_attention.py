@@ -265,6 +265,26 @@ def test_byte_arrays_that_do_not_fit_are_refused(byte_array, rule):
         CrossAttention()(LATENTS, byte_array)
 
 
+@pytest.mark.parametrize(
+    ("segment", "rule"),
+    [
+        ({"content": floats(2, 5, 11, 3)}, "Every table must have the shape"),
+        (
+            {"content": floats(2, 5, 7, 3), "padding_mask": np.ones((2, 7, 5), bool)},
+            "`padding_mask` must have the shape",
+        ),
+        ({"content": floats(2, 5, 7, 3)}, "One row needs 336 bytes"),
+    ],
+    ids=["table", "mask", "budget"],
+)
+def test_lengths_that_are_unknown_at_build_time_are_checked_when_they_are_known(segment, rule):
+    layer = CrossAttention(memory_budget=300, implementation="factored")
+    unknown = {"content": (None, None, None, 3), "tables": [(None, 1, 2), (1, None, 2)]}
+    layer.build((None, 3, 13), unknown | ({"padding_mask": (None,) * 3} if "padding_mask" in segment else {}))
+    with pytest.raises(InputError, match=rule):
+        layer(LATENTS, segment | {"tables": [floats(5, 1, 2), floats(1, 7, 2)]})
+
+
 def test_heads_must_divide_the_channels():
     with pytest.raises(InputError, match=r"`num_heads` must divide the channels .*num_heads=7, channels=15"):
         CrossAttention(7)(LATENTS, GRID)

@@ -354,6 +354,24 @@ def test_choice_by_cost(latents, byte_array, expected):
     assert layer.chosen_implementation == layer.describe_cost().implementation == expected
 
 
+@pytest.mark.parametrize(("batch", "expected"), [(None, "dense"), (1, "dense"), (32, "factored")])
+def test_choice_is_made_for_the_batch_of_each_call(batch, expected, monkeypatch):
+    used = []
+    monkeypatch.setattr(
+        "keras_perceiver.layers.cross_attention.cross_attention",
+        lambda implementation, query, *args, **kwargs: (used.append(implementation), query)[1],
+    )
+    layer = CrossAttention()
+    shapes = {"content": (None, 32, 32, 3), "tables": [(32, 1, 33), (1, 32, 33)]}
+    layer.build((None, 16, 32), shapes)
+    segment = {
+        "content": keras.KerasTensor((batch, 32, 32, 3)),
+        "tables": [keras.ops.ones(t) for t in shapes["tables"]],
+    }
+    keras.backend.compute_output_spec(layer.call, keras.KerasTensor((batch, 16, 32)), segment)
+    assert set(used) == {expected}
+
+
 def test_cost_of_an_image():
     dense, factored = CrossAttention(implementation="dense"), CrossAttention(implementation="factored")
     for layer in (dense, factored):

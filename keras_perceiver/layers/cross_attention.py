@@ -41,8 +41,8 @@ class CrossAttention(keras.layers.Layer):
         widening_factor: of the MLP.
         implementation: how the attention is computed, with the same weights and the same result. `"dense"`: the
             textbook form. `"absorbed"`: without keys and values. `"factored"`: without the byte array, in
-            blocks. `"auto"`: the one that is expected to be the fastest for the shapes at hand, which
-            `describe_cost` tells.
+            blocks. `"auto"`: the one that is expected to be the fastest, see `choose_implementation`. It is
+            chosen for the shapes of each call; where the batch is open, for one example, as `describe_cost` tells.
         memory_budget: bytes that the temporaries of one block may take in the last two, for a whole
             batch; None for what stays in the cache. At least one row of the last index axes of one
             example must fit.
@@ -101,9 +101,18 @@ class CrossAttention(keras.layers.Layer):
             channels=channels,
         )
         width = self.num_heads * (self.head_dim or channels // self.num_heads)
-        self._choose(latents_shape[1], byte_array_shape, width)
-        latents_shape, bytes_shape = tuple(latents_shape), (None, None, channels)
         precise = at_least_float32(self.compute_dtype)
+        self.problem = Problem(
+            segments(byte_array_shape),
+            latents_shape[1],
+            self.num_heads,
+            width,
+            itemsize=8 if precise == "float64" else 4,
+            memory_budget=self.memory_budget or MEMORY_BUDGET,
+        )
+        self._check_budget(self.problem)
+        self.chosen_implementation = self._choose(self.problem)
+        latents_shape, bytes_shape = tuple(latents_shape), (None, None, channels)
         self.latent_norm = layer_norm("latent_norm", self.dtype_policy)
         self.byte_norm = layer_norm("byte_norm", precise)
         self.query = linear(width, "query", self.dtype_policy)
@@ -118,21 +127,6 @@ class CrossAttention(keras.layers.Layer):
             sublayer.build(bytes_shape)
         self.attention_output.build((*latents_shape[:-1], width))
 
-    def _choose(self, num_latents, byte_array_shape, width):
-        precise = at_least_float32(self.compute_dtype)
-        self.problem = Problem(
-            segments(byte_array_shape),
-            num_latents,
-            self.num_heads,
-            width,
-            itemsize=8 if precise == "float64" else 4,
-            memory_budget=self.memory_budget or MEMORY_BUDGET,
-        )
-        self._check_budget(self.problem)
-        self.chosen_implementation = (
-            choose_implementation(self.problem) if self.implementation == "auto" else self.implementation
-        )
-
     def _check_budget(self, problem):
         require(
             self.memory_budget is None or self.memory_budget >= largest_row(problem),
@@ -141,20 +135,25 @@ class CrossAttention(keras.layers.Layer):
             repair=f"One row needs {largest_row(problem)} bytes.",
         )
 
+    def _choose(self, problem):
+        return choose_implementation(problem) if self.implementation == "auto" else self.implementation
+
     def describe_cost(self):
-        """The `Cost` (implementation, FLOPs, bytes of temporaries) of the form in use, for one example."""
+        """The `Cost` (implementation, FLOPs, bytes of temporaries) of one example, for the shapes of `build`."""
         return cost(self.chosen_implementation, self.problem)
 
     def call(self, latents, byte_array):
-        check(byte_array)  # again: lengths that were unknown when the layer was built are known now
+        check(byte_array)  # again: batch and lengths that were unknown when the layer was built may be known now
         shapes = keras.tree.map_structure(lambda x: tuple(x.shape), byte_array)
-        self._check_budget(self.problem._replace(segments=segments(shapes)))
+        problem = self.problem._replace(segments=segments(shapes))
+        self._check_budget(problem)
         latents = ops.cast(latents, self.compute_dtype)
-        attended = self._attend(self.query(self.latent_norm(latents)), byte_array)  # (B, N, h·k)
+        query = self.query(self.latent_norm(latents))  # (B, N, h·k)
+        attended = self._attend(self._choose(problem), query, byte_array)  # (B, N, h·k)
         latents = latents + self.attention_output(ops.cast(attended, self.compute_dtype))
         return latents + self.mlp(self.mlp_norm(latents))
 
-    def _attend(self, query, byte_array):
+    def _attend(self, implementation, query, byte_array):
         query = ops.cast(query, at_least_float32(query.dtype))
         projection = ByteProjection(
             self.byte_norm.gamma,
@@ -166,7 +165,7 @@ class CrossAttention(keras.layers.Layer):
         )
         projection = ByteProjection(*(ops.cast(weight, query.dtype) for weight in projection))
         return cross_attention(
-            self.chosen_implementation,
+            implementation,
             query,
             byte_array,
             projection,

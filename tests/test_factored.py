@@ -364,11 +364,10 @@ def test_choice_is_made_for_the_batch_of_each_call(batch, expected, monkeypatch)
     layer = CrossAttention()
     shapes = {"content": (None, 32, 32, 3), "tables": [(32, 1, 33), (1, 32, 33)]}
     layer.build((None, 16, 32), shapes)
-    segment = {
-        "content": keras.KerasTensor((batch, 32, 32, 3)),
-        "tables": [keras.ops.ones(t) for t in shapes["tables"]],
-    }
-    keras.backend.compute_output_spec(layer.call, keras.KerasTensor((batch, 16, 32)), segment)
+    specs = {name: tf.TensorSpec((batch, *shape)) for name, shape in (("latents", (16, 32)), ("content", (32, 32, 3)))}
+    tables = [tf.ones(table) for table in shapes["tables"]]
+    function = tf.function(lambda latents, content: layer(latents, {"content": content, "tables": tables}))
+    function.get_concrete_function(**specs)
     assert set(used) == {expected}
 
 

@@ -49,6 +49,8 @@ from keras_perceiver._blocks import (
 )
 from keras_perceiver.attention import MASKED_SCORE
 
+MOST_FOLDED = 8  # rows of a block whose part of the query still travels with the content
+
 
 def factored_sum(queries, rows, memory_budget):
     """`Σ_m softmax(s)_m features_m` over the rows of all segments together.
@@ -232,12 +234,13 @@ def _running_sum(query, rows, block):
         carry |= {"outer": outer, "outer_top": outer}
 
     def add_block(start, size, carry):
-        part_query, part = _block_of_query(query, start, size), _block_of_rows(rows, start, size)
+        part_query = _folded_query(_block_of_query(query, start, size), size)
+        part = _folded_rows(_block_of_rows(rows, start, size), query, size)
         score = scores(part_query, part)  # (B, R, p, Q)
         top = ops.maximum(carry["top"], ops.max(score, axis=(2, 3)))  # (B, R)
         weights = ops.exp(score - top[..., None, None])
         decay = ops.exp(carry["top"] - top)  # (B, R)
-        pulled = pull(weights, part_query, part)
+        pulled = _unfolded(pull(weights, part_query, part), query)
         new = {
             "top": top,
             "total": carry["total"] * decay + pulled["total"],
@@ -277,8 +280,10 @@ def _query_gradient(query, cotangent, rows, block, top, slope):
 
     def add_block(start, size, carry):
         part_query, part_cotangent, part = _block(query, cotangent, rows, start, size)
+        part_query, part_cotangent = _folded_query(part_query, size), _folded_query(part_cotangent, size)
+        part = _folded_rows(part, query, size)
         slopes, _ = _slopes(part_query, part_cotangent, part, top, slope)
-        pulled = pull(slopes, part_query, part)
+        pulled = _unfolded(pull(slopes, part_query, part), query)
         return {
             key: write_rows(value, pulled[key], start, size) if key == "outer" else value + pulled[key]
             for key, value in carry.items()
@@ -299,7 +304,8 @@ def _row_gradient(query, cotangent, rows, block, top, slope):
 
     def of_block(start, size):
         part_query, part_cotangent, part = _block(query, cotangent, rows, start, size)
-        slopes, weights = _slopes(part_query, part_cotangent, part, top, slope)
+        folded = (_folded_query(part_query, size), _folded_query(part_cotangent, size), _folded_rows(part, query, size))
+        slopes, weights = _slopes(*folded, top, slope)  # rounded as in the other loops
         gradient = push(slopes, weights, part_query, part_cotangent, part)
         return {key: _outer_first(key, value) for key, value in gradient.items()}
 
@@ -326,6 +332,34 @@ def _block_of_query(query, start, size):
 
 def _block_of_rows(rows, start, size):
     return {key: slice_rows(value, start, size, axis=0 if key == "shared" else 1) for key, value in rows.items()}
+
+
+def _folds(query, size):
+    """Whether `outer` travels as channels of the content, one for each row of the block: the products then add it to
+    the scores and sum its weights, which saves passes over the block as long as the channels are few.
+    """
+    return "outer" in query and isinstance(size, int) and size <= MOST_FOLDED
+
+
+def _folded_query(query, size):
+    if not _folds(query, size):
+        return query
+    folded = {key: value for key, value in query.items() if key != "outer"}
+    return {**folded, "content": ops.concatenate([query["content"], query["outer"]], axis=-1)}  # (B, R, c + p)
+
+
+def _folded_rows(rows, query, size):
+    if not _folds(query, size):
+        return rows
+    channels = rows["scale"][..., None] * ops.eye(size, dtype=rows["scale"].dtype)[:, None]  # (B, p, Q, p)
+    return {**rows, "content": ops.concatenate([rows["content"], channels], axis=-1)}  # (B, p, Q, c + p)
+
+
+def _unfolded(total, query):
+    if "outer" not in query or "outer" in total:
+        return total
+    channels = query["content"].shape[-1]
+    return {**total, "content": total["content"][..., :channels], "outer": total["content"][..., channels:]}
 
 
 def _outer_first(key, value):

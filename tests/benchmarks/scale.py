@@ -3,8 +3,8 @@
 Every size of every form is measured in a process of its own, where memory is the peak of the resident memory, the
 first call with its compilation included, above that of the process with the model built and idle. A line
 `a + b M` is fitted to the times of the whole model; how constant b is, is read from the model without its latent
-Transformer, whose time does not bury that of the bytes. The textbook form goes as far as time and memory allow.
-Leaves `scale.json` and `scale.png` in `--output`.
+Transformer, whose time does not bury that of the bytes, with all sizes in one process and in turns. The textbook
+form goes as far as time and memory allow. Leaves `scale.json` and `scale.png` in `--output`.
 """
 
 import argparse
@@ -68,8 +68,30 @@ def measure(settings):
     }
 
 
+def measure_in_turns(settings):
+    """Median seconds of a forward pass at each of `sizes`, small ones several times a turn."""
+    import tensorflow as tf
+
+    import keras_perceiver
+
+    runs = {}
+    for size in settings["sizes"]:
+        model = keras_perceiver.build_classifier((size, size, 3), num_classes=1000, **settings["model"])
+        function = tf.function(lambda x, model=model: model(x, training=False), jit_compile=settings["xla"])
+        x = tf.random.stateless_uniform((1, size, size, 3), (0, 1), -1, 1)
+        runs[size] = (function, x, [])
+        function(x)
+    for _ in range(settings["repeats"]):
+        for size, (function, x, seconds) in runs.items():
+            for _ in range(max(1, 512 // size)):
+                start = time.perf_counter()
+                function(x).numpy()
+                seconds.append(time.perf_counter() - start)
+    return {size: statistics.median(seconds) for size, (_, _, seconds) in runs.items()}
+
+
 def in_own_process(**settings):
-    """What `measure` returns, from a fresh process; None where that dies, of too little memory for one."""
+    """What `measure` or `measure_in_turns` returns, from a fresh process; None where that dies, short of memory say."""
     run = subprocess.run([sys.executable, __file__, "--measure", json.dumps(settings)], capture_output=True, text=True)
     if run.returncode:
         print(f"died: {settings}\n{run.stderr[-500:]}", file=sys.stderr)
@@ -85,7 +107,6 @@ def measure_all(arguments):
     """Rows `{model, implementation, pass, mode, size, seconds, ..}`."""
     model = SMALL if arguments.small else {}
     kinds = [("whole", "auto", "forward", model), ("whole", "dense", "forward", model)]
-    kinds.append(("without latent Transformer", "auto", "forward", {**model, "num_self_attention_layers": 0}))
     kinds += [("whole", form, "training", model) for form in ("auto", "dense")]
     rows = []
     for (part, form, kind, overrides), mode in itertools.product(kinds, arguments.modes):
@@ -116,6 +137,13 @@ def measure_all(arguments):
                 f"(first call {result['first_seconds']:.1f} s)",
                 flush=True,
             )
+    for mode in arguments.modes:
+        overrides = {**model, "num_self_attention_layers": 0}
+        options = {"sizes": arguments.sizes, "model": overrides, "xla": mode == "XLA", "repeats": arguments.repeats}
+        common = {"model": "without latent Transformer", "implementation": "auto", "pass": "forward", "mode": mode}
+        rows += [
+            {**common, "size": int(size), "seconds": seconds} for size, seconds in in_own_process(**options).items()
+        ]
     return rows
 
 
@@ -210,7 +238,8 @@ def main(arguments=None):
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args(arguments)
     if arguments.measure:
-        print(json.dumps(measure(json.loads(arguments.measure))))
+        settings = json.loads(arguments.measure)
+        print(json.dumps(measure_in_turns(settings) if "sizes" in settings else measure(settings)))
         return
     rows = measure_all(arguments)
     (arguments.output / "scale.json").write_text(json.dumps(rows, indent=1))

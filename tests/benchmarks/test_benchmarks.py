@@ -38,11 +38,12 @@ def test_scale_measures_every_form_in_processes_of_their_own(tmp_path):
     assert [(row["implementation"], row["pass"]) for row in rows] == [
         ("auto", "forward"),
         ("dense", "forward"),
-        ("auto", "forward"),
         ("auto", "training"),
         ("dense", "training"),
+        ("auto", "forward"),
     ]
-    assert all(row["seconds"] > 0 < row["peak_bytes"] for row in rows)
+    assert all(row["seconds"] > 0 for row in rows)
+    assert all(row["peak_bytes"] > 0 for row in rows[:4])
     assert (tmp_path / "scale.png").stat().st_size > 10_000
 
 

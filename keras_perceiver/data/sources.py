@@ -1,6 +1,7 @@
 """Where data come from: a name, a folder, a file or data sets -> labelled examples in three splits."""
 
 import dataclasses
+import os
 import re
 import unicodedata
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from keras_perceiver.data.catalogue import read_catalogue
 from keras_perceiver.data.examples import Lazy, in_parallel
 from keras_perceiver.data.folders import list_folder
 from keras_perceiver.data.modalities import MODALITIES
-from keras_perceiver.data.reports import Problem, Report
+from keras_perceiver.data.reports import Problem, Report, some_of
 from keras_perceiver.data.scan import scan_files
 from keras_perceiver.data.splits import SPLITS, Split, complete_splits
 
@@ -105,9 +106,9 @@ def load_source(
         return source if (shape or image_size) is None else _resized(source, shape, image_size)
     if str(data).startswith("tfds:"):
         source = _load_catalogue(str(data), data_dir=data_dir, console=console, **options)
-    elif Path(data).is_dir():
+    elif os.path.isdir(data):
         source = _load_folder(Path(data), console=console, **options)
-    elif Path(data).is_file():
+    elif os.path.isfile(data):
         source = _load_npz(Path(data), **options)
     else:
         known = f"{', '.join(sorted(SOURCES))}, tfds:NAME, a folder, or an .npz file"
@@ -213,8 +214,8 @@ def _load_folder(folder, *, modality, image_size, shape, splits, console):
     class_names = sorted({label for item in items for label in item.labels})
     for name in sorted({label for item in listing.items for label in item.labels} - set(class_names)):
         problems.append(Problem("empty class", name, "holds no file that can be used"))
-    if listing.num_hidden:
-        notes.append(f"{listing.num_hidden:,} hidden files or folders were ignored")
+    if listing.hidden:
+        notes.append(f"hidden files or folders were ignored: {some_of(listing.hidden)}")
     require(
         bool(items),
         "`data` must hold at least one file that can be read",
@@ -222,7 +223,7 @@ def _load_folder(folder, *, modality, image_size, shape, splits, console):
         repair=". ".join(Report(tuple(problems)).lines()),
     )
     inner = f"Is it the folder {str(folder / class_names[0])!r} that you mean?"
-    _check_classes(class_names, inner if (folder / class_names[0]).is_dir() else "")
+    _check_classes(class_names, inner if os.path.isdir(folder / class_names[0]) else "")
     shape = tuple(shape or kind.choose_shape([facts[item.path] for item in items], image_size))
     root = folder.resolve()
 

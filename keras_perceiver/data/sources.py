@@ -58,13 +58,17 @@ class Source:
         return self.splits["train"].is_multi_label
 
     def description(self):
-        """What identifies the data in the configuration of a run, and what `load_source` needs to load them again."""
+        """What identifies the data in the configuration of a run, and what `load_source` needs to load them again.
+
+        `digest` stands for what no other entry says, see `Split.digest`.
+        """
         return {
             "modality": self.modality,
             "data_dir": self.data_dir,
             "shape": list(self.example_shape),
             "class_names": list(self.class_names),
             "examples": {name: len(split) for name, split in self.splits.items()},
+            "digest": {name: split.digest() for name, split in self.splits.items()},
         }
 
 
@@ -79,7 +83,7 @@ def load_source(
     Args:
         data: `"digits"`; `"tfds:NAME"` for a set of tensorflow-datasets; the path of a folder, as `<class>/<file>`,
             `<split>/<class>/<file>` or with a `labels.csv` (file, label, split); the path of an `.npz` file with
-            `x_train`, `y_train`, ..; or a `Source`, which is returned as it is.
+            `x_train`, `y_train`, ..; or a `Source`, which is returned as it is and takes no options.
         modality: key of `MODALITIES`; None to recognise it.
         data_dir: of tensorflow-datasets; None for its own default.
         image_size: H = W or (H, W) that pictures are resized to; None for their own size where all have the same
@@ -95,12 +99,15 @@ def load_source(
     Raises:
         InputError: where the data are unknown or cannot be used, with the nearest names.
     """
+    options = {"modality": modality, "image_size": image_size, "shape": shape, "splits": splits}
     if isinstance(data, Source):
+        others = {**options, "data_dir": data_dir, "strict": strict or None}
+        given = [name for name, value in others.items() if value is not None]
+        require(not given, "A `Source` is taken as it is, without other options", options=given)
         return data
     require(isinstance(data, (str, Path)), "`data` must be a name, a path or a `Source`", data=type(data).__name__)
     if modality is not None:
         require_one_of(MODALITIES, modality=modality)
-    options = {"modality": modality, "image_size": image_size, "shape": shape, "splits": splits}
     if str(data) in SOURCES:
         source = SOURCES[str(data)]()
         return source if (shape or image_size) is None else _resized(source, shape, image_size)

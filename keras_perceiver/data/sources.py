@@ -307,8 +307,9 @@ def _resized(source, shape, image_size):
         return source
     splits = {}
     for name, split in source.splits.items():
+        facts = tuple(in_parallel(kind.facts_of, split.examples, "examining"))  # of what is stored
         pixels = in_parallel(lambda x: kind.resize(x, shape), split.examples, "resizing")
-        splits[name] = dataclasses.replace(split, examples=np.stack(list(pixels)))
+        splits[name] = dataclasses.replace(split, examples=np.stack(list(pixels)), facts=facts)
     return dataclasses.replace(source, splits=splits)
 
 

@@ -189,7 +189,7 @@ def test_data_that_have_changed_are_refused_when_a_run_goes_on_and_when_it_is_ev
     before = (tmp_path / "run" / "splits.csv").read_text()
     with pytest.raises(InputError, match=r"differs in examples: the data have changed \(test\)"):
         training.train(changed, **arguments)
-    with pytest.raises(InputError, match="The data must be in the splits of the run .* same `seed`"):
+    with pytest.raises(InputError, match=r"The data must be in the splits of the run .* same `seed`"):
         training.train(dataset_source(two_kinds(), name="brightness", seed=1), **arguments)
     with pytest.raises(InputError, match="differs in data: None there, 'digits' here"):
         training.train("digits", **arguments)

@@ -52,7 +52,9 @@ def train(
     shelf: Annotated[Path, typer.Option(help="Folder for the SavedModel: <shelf>/<name>/<version>/.")] = Path(
         "saved_models"
     ),
-    seed: Annotated[int, typer.Option(help="Of initial weights, data order and augmentation.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of initial weights, data order and augmentation.", min=0, max=2**32 - 1)
+    ] = 0,
     modality: Modality = None,
     data_dir: DataDir = None,
     image_size: ImageSize = None,

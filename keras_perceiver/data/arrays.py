@@ -1,14 +1,29 @@
 """Arrays in memory -> splits: `.npz` files and a user's own `tf.data.Dataset`s."""
 
+import lzma
 import zipfile
 import zlib
 
 import numpy as np
+import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require
+from keras_perceiver.data.folders import check_names
 from keras_perceiver.data.splits import SPLITS, Split
 
 MAX_BYTES = 2**33  # 8 GiB of arrays are held in memory at most
+# What a file that is broken, encrypted or packed in an unknown way makes the readers raise.
+NPZ_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 def read_npz(path):
@@ -29,7 +44,9 @@ def read_npz(path):
         )
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        for name, array in content.items():
+            require(isinstance(array, np.ndarray), "`data` must hold nothing but arrays", data=str(path), member=name)
+    except NPZ_ERRORS as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -68,10 +85,18 @@ def read_datasets(datasets):
     for split, dataset in datasets.items():
         spec = getattr(dataset, "element_spec", None)
         require(
-            isinstance(spec, tuple) and len(spec) == 2,
-            "Each data set must be a `tf.data.Dataset` of (x, y)",
+            isinstance(spec, tuple) and len(spec) == 2 and all(isinstance(part, tf.TensorSpec) for part in spec),
+            "Each data set must be a `tf.data.Dataset` of (x, y), which are tensors",
             split=split,
             element_spec=spec,
+        )
+        numeric = spec[0].dtype.is_integer or spec[0].dtype.is_floating
+        require(numeric, "x must be numbers", split=split, dtype=spec[0].dtype.name)
+        require(
+            dataset.cardinality() != tf.data.INFINITE_CARDINALITY,
+            "Each data set must end",
+            split=split,
+            repair="Leave out `.repeat()`.",
         )
         xs, ys = [], []
         for x, y in dataset.as_numpy_iterator():
@@ -97,6 +122,8 @@ def read_datasets(datasets):
 def image_splits(arrays, class_names=None):
     """`{split: (x, y)}` -> `({split: Split}, class_names)` of images, uint8 (n, H, W, c)."""
     labels, class_names = encode_labels({split: y for split, (_, y) in arrays.items()}, class_names)
+    require(len(set(class_names)) == len(class_names), "`class_names` must be unique", class_names=list(class_names))
+    check_names(class_names)
     splits = {}
     for split, (x, _) in arrays.items():
         pixels = as_pixels(x, split)
@@ -143,9 +170,12 @@ def encode_labels(ys, class_names=None):
     shapes = {y.shape[1:] for y in ys.values()}
     legal = len(shapes) == 1 and all(y.ndim in (1, 2) and y.dtype.kind in "biufSU" for y in ys.values())
     require(legal, "Labels must be numbers or strings of shape (n,), or 0 and 1 of shape (n, classes)", shapes=shapes)
+    require(
+        all(y.size > 0 for y in ys.values()), "Every split must hold labels", sizes={s: y.size for s, y in ys.items()}
+    )
     whole = np.concatenate(list(ys.values()))
     require(
-        whole.dtype.kind != "f" or bool((whole == np.rint(whole)).all()),
+        whole.dtype.kind != "f" or bool((np.isfinite(whole) & (whole == np.rint(whole))).all()),
         "Labels must be whole numbers",
         dtype=str(whole.dtype),
     )

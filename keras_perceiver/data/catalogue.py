@@ -32,15 +32,25 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, image_size
     require("train" in names, "`data` must have a train split", data=f"tfds:{name}", splits=list(builder.info.splits))
     splits, notes = {}, [f"splits of tfds:{name} that are not used: {s}" for s in builder.info.splits if s not in names]
     for split in names:
-        count = builder.info.splits[split].num_examples
-        if count * int(np.prod(shape)) > LARGE:
-            examples, labels = _on_disk(builder, split, example_key, label_key, kind, shape, name)
-        else:
-            examples, labels = _in_memory(builder, split, example_key, label_key, kind, shape, console)
-        if labels.max(initial=-1) < 0:
+        labels = np.array([int(row[label_key]) for row in _rows(builder, split, example_key, label_key)], np.int32)
+        require(len(labels) > 0, "Every split must hold examples", split=split)
+        if labels.max() < 0:
             notes.append(f"the {split} split of tfds:{name} has no labels and is not used")
+            continue
+
+        def read(index, row, split=split):
+            try:
+                return kind.read(bytes(row[example_key]), shape).astype(kind.dtype)
+            except InputError as error:
+                raise InputError(f"tfds:{name}, {split}, example {index}: {error}") from error
+
+        rows = _rows(builder, split, example_key, label_key)
+        if len(labels) * int(np.prod(shape)) > LARGE:
+            examples = _on_disk(builder, rows, read, shape, kind.dtype, name)
         else:
-            splits[split] = Split(examples, labels, tuple(f"{split}/{i}" for i in range(len(labels))))
+            pairs = in_parallel(lambda pair: read(*pair), enumerate(rows), f"reading {split}", console, len(labels))
+            examples = np.stack(list(pairs))
+        splits[split] = Split(examples, labels, tuple(f"{split}/{i}" for i in range(len(labels))))
     return modality, splits, tuple(features[label_key].names), notes
 
 
@@ -103,20 +113,8 @@ def _rows(builder, split, example_key, label_key):
     return builder.as_dataset(split=split, shuffle_files=False, decoders=only).as_numpy_iterator()
 
 
-def _in_memory(builder, split, example_key, label_key, kind, shape, console):
-    """All examples of a split as arrays, in the order in which they are stored."""
-
-    def read(row):
-        return kind.read(bytes(row[example_key]), shape).astype(kind.dtype), int(row[label_key])
-
-    rows, count = _rows(builder, split, example_key, label_key), builder.info.splits[split].num_examples
-    pairs = list(in_parallel(read, rows, f"reading {split}", console, total=count))
-    require(len(pairs) > 0, "Every split must hold examples", split=split)
-    return np.stack([x for x, _ in pairs]), np.array([y for _, y in pairs], np.int32)
-
-
-def _on_disk(builder, split, example_key, label_key, kind, shape, name):
-    """Examples that are decoded when they are asked for, and their labels."""
+def _on_disk(builder, rows, read, shape, dtype, name):
+    """Examples that are decoded when they are asked for."""
     require(
         _is_random_access(builder),
         f"Sets of more than {LARGE:,} bytes must be prepared as array_record",
@@ -124,13 +122,7 @@ def _on_disk(builder, split, example_key, label_key, kind, shape, name):
         file_format=str(builder.info.file_format),
         repair="`tfds build --file_format=array_record`, or another `data_dir`.",
     )
-    rows = _rows(builder, split, example_key, label_key)
-    labels = np.array([int(row[label_key]) for row in rows], np.int32)
-
-    def fetch(index):
-        return kind.read(bytes(rows[index][example_key]), shape)
-
-    return Lazy(fetch, range(len(labels)), shape, kind.dtype), labels
+    return Lazy(lambda index: read(index, rows[index]), range(len(rows)), shape, dtype)
 
 
 def _is_random_access(builder):

@@ -22,6 +22,8 @@ SPLIT_NAMES = {
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "dev": "validation",
+    "eval": "validation",
     "test": "test",
     "testing": "test",
 }
@@ -43,7 +45,7 @@ class Listing:
     items: list[Item] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
-    num_hidden: int = 0
+    hidden: list[str] = field(default_factory=list)
     modality: str = ""
 
     def skip(self, kind, path, reason):
@@ -61,7 +63,8 @@ def list_folder(folder, modality=None):
         `Listing`.
 
     Raises:
-        InputError: where no file fits a modality, labels differ in case only, or `labels.csv` is not legal.
+        InputError: where the folder cannot be read, no file fits a modality, folders may be splits or classes, labels
+            differ in case only, or `labels.csv` is not legal.
     """
     root, listing = Path(folder).resolve(), Listing()
     files = sorted(_walk(root, listing))
@@ -116,14 +119,16 @@ def _walk(root, listing):
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
+            readable = "`data` must be a folder that can be read"
+            require(folder != root, readable, data=str(root), repair=f"({error.strerror})")
             listing.skip("folder", os.path.relpath(folder, root), error.strerror)
             continue
         for entry in entries:
             path = PurePosixPath(os.path.relpath(entry.path, root)).as_posix()
+            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
             if entry.name.startswith("."):
-                listing.num_hidden += 1
+                listing.hidden.append(shown)
             elif not _is_text(path):
-                shown = os.fsencode(path).decode("utf-8", "backslashreplace")
                 listing.skip("name", shown, "is no Unicode")
             elif entry.is_symlink() and not _stays_inside(entry.path, root):
                 listing.skip("link", path, "leads out of the folder, to nothing or to a folder")
@@ -147,37 +152,65 @@ def _is_text(path):
 def _stays_inside(path, root):
     """Whether a link leads to a file below the root."""
     target = Path(os.path.realpath(path))
-    return target.is_file() and target.is_relative_to(root)
+    return target.is_relative_to(root) and os.path.isfile(target)
 
 
 def _from_folders(files, listing):
     """Labels from the names of folders."""
-    top = sorted(path for path in listing.folders if "/" not in path)
-    split_names = [SPLIT_NAMES.get(name.lower()) for name in top]
-    has_splits = bool(top) and None not in split_names and "train" in split_names
-    require(
-        not has_splits or len(set(split_names)) == len(split_names),
-        "There must be one folder for each split",
-        folders=top,
-    )
-    depth = 1 if has_splits else 0  # of the folders that are classes
+    splits = _split_folders(files, listing)
+    depth = 1 if splits else 0  # of the folders that are classes
+    others = {path for path in listing.folders if "/" not in path and path not in splits} if splits else set()
+    for path in sorted(others):
+        listing.skip("folder of no split", path, "stands beside the folders of the splits")
     for path in files:
         *above, _ = path.split("/")
+        if above and above[0] in others:
+            continue
         if len(above) <= depth:
             listing.skip("file without label", path, "lies in no class's folder")
         else:
-            split = SPLIT_NAMES[above[0].lower()] if has_splits else None
+            split = splits[above[0]] if splits else None
             listing.items.append(Item(path, (unicodedata.normalize("NFC", above[depth]),), split))
     used = {"/".join(item.path.split("/")[: depth + 1]) for item in listing.items}
     for path in sorted(listing.folders):
-        if path.count("/") == depth and path not in used:
+        if path.count("/") == depth and path not in used and path.split("/")[0] not in others:
             listing.skip("empty class", path, "holds no file that can be used")
+
+
+def _split_folders(files, listing):
+    """`{folder: its split}` where the folders at the top are splits; nothing where they are classes.
+
+    They are splits where one is `train` and the files of all that have such names lie in folders of their own. Folders
+    of other names may then stand beside them, unless `train` is the only split: then they may be classes as well.
+    """
+    named = {p: SPLIT_NAMES[p.lower()] for p in sorted(listing.folders) if p.lower() in SPLIT_NAMES}
+    depths = collections.defaultdict(set)  # of the files in each folder at the top
+    for path in files:
+        folder, *below = path.split("/")
+        if below:
+            depths[folder].add(min(len(below), 2))
+    used = [name for name in named if name in depths]
+    found = set().union(*(depths[name] for name in used))
+    has_train, are_alone = "train" in named.values(), len(used) == len(depths)
+    if not used or (not are_alone and (not has_train or found == {1})) or (len(used) == 1 and not has_train):
+        return {}
+    require(
+        has_train and (are_alone or (found == {2} and len(used) > 1)),
+        "It must be clear whether the folders of `data` are splits or classes",
+        folders=sorted(depths),
+        repair=f"Move away or rename what is not meant, add `train`, or write a `{LABELS}`.",
+    )
+    require(len(set(named.values())) == len(named), "There must be one folder for each split", folders=list(named))
+    return named
 
 
 def _from_table(root, files, listing):
     """Labels from `labels.csv`."""
     files, seen = set(files), {}
+    by_form = {unicodedata.normalize("NFC", path): path for path in files}
     for line, path, labels, split in _rows(root / LABELS):
+        if path not in files:  # the same letters may be written in several ways
+            path = by_form.get(unicodedata.normalize("NFC", path), path)
         known = seen.setdefault(path, (labels, split))
         require(
             known == (labels, split),
@@ -187,13 +220,16 @@ def _from_table(root, files, listing):
         )
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             listing.skip("file outside", path, f"line {line} of {LABELS} leads out of the folder")
+    skipped, hidden = {problem.path for problem in listing.problems}, set(listing.hidden)
     for path, (labels, split) in seen.items():
         if path in files:
             if labels:
                 listing.items.append(Item(path, labels, split))
             else:
                 listing.skip("file without label", path, f"its label in {LABELS} is empty")
-        elif not any(problem.path == path for problem in listing.problems):
+        elif not hidden.isdisjoint((path, *map(str, PurePosixPath(path).parents))):
+            listing.skip("label without file", path, f"stands in {LABELS} and is hidden, or lies in a hidden folder")
+        elif path not in skipped:
             listing.skip("label without file", path, f"stands in {LABELS} and not in the folder")
     for path in sorted(files - seen.keys()):
         listing.skip("file without label", path, f"does not stand in {LABELS}")

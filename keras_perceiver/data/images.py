@@ -6,6 +6,7 @@ One reader, Pillow, serves training, `inspect` and `predict`, so that a picture 
 import hashlib
 import io
 import os
+import re
 import stat
 import warnings
 from contextlib import contextmanager
@@ -22,19 +23,20 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 # A picture is decoded whole before it is made small: up to 16 bytes a pixel, half a GB at this limit.
 MAX_PIXELS = 2**25  # 33.5 million: 5,792 x 5,792
 # libjpeg makes a picture up to 8 times smaller each way while it decodes, and holds but one row of blocks; unless the
-# file is progressive.
+# file is progressive, or its colours come one after the other.
 MAX_JPEG_PIXELS = 2**29  # 536.9 million: 23,170 x 23,170
 NATIVE_SIZE = 96  # pictures that all have one size, up to this many pixels each way, enter the model as they are
 DEFAULT_SIZE = 64  # others are resized to this many pixels each way
 
+MAX_FILE_BYTES = 2**29  # 512 MiB
+
 # By content and not by name. No other format is tried: rarer readers have no business with what may be hostile.
 READERS = {
-    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,  # of several pictures in one file, the first
-    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
-    b"GIF87a": GifImagePlugin.GifImageFile,  # the first frame
-    b"GIF89a": GifImagePlugin.GifImageFile,
-    b"BM": BmpImagePlugin.BmpImageFile,
-    b"RIFF": WebPImagePlugin.WebPImageFile,  # the first frame
+    rb"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,  # of several pictures in one file, the first
+    rb"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    rb"GIF8[79]a": GifImagePlugin.GifImageFile,  # the first frame
+    rb"BM": BmpImagePlugin.BmpImageFile,
+    rb"RIFF.{4}WEBP": WebPImagePlugin.WebPImageFile,  # the first frame
 }
 
 # A broken EXIF block, say: the pixels are read all the same.
@@ -96,7 +98,8 @@ def read_image(file, shape, *, invert=False):
 
     Raises:
         InputError: where the file is missing, is no picture that can be decoded, or has more than `MAX_PIXELS`
-            pixels (`MAX_JPEG_PIXELS` for a JPEG that is not progressive).
+            pixels (`MAX_JPEG_PIXELS` for a JPEG that is neither progressive nor has its colours one after the other) or
+            `MAX_FILE_BYTES` bytes.
     """
     height, width, channels = shape
     require(channels in (1, 3), "A model of pictures must have 1 or 3 channels", shape=tuple(shape))
@@ -209,8 +212,11 @@ def decoded(file, target):
 
 def _open(path):
     """Opens a regular file; a pipe or a device would wait, or never end."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
         raise OSError("It is no regular file.")
+    if status.st_size > MAX_FILE_BYTES:
+        raise OSError(f"It has {status.st_size:,} bytes; it may have at most {MAX_FILE_BYTES:,}.")
     return Path(path).open("rb")
 
 
@@ -219,18 +225,26 @@ def _reader(stream):
     start = stream.read(16)
     stream.seek(0)
     for magic, reader in READERS.items():
-        if start.startswith(magic):
+        if re.match(magic, start, re.DOTALL):
             return reader(stream)
     raise ValueError("It is empty." if not start else "It begins as none of these formats does.")
 
 
 def _check_size(image):
     """Refuses pictures that would take too much memory, before anything is decoded."""
-    baseline = image.format == "JPEG" and not image.info.get("progressive")
-    limit = MAX_JPEG_PIXELS if baseline else MAX_PIXELS
+    in_rows = image.format == "JPEG" and not image.info.get("progressive") and _is_interleaved(image)
+    limit = MAX_JPEG_PIXELS if in_rows else MAX_PIXELS
     if image.width * image.height > limit:
-        kind = "a JPEG that is not progressive" if baseline else "such a file"
+        kind = "a JPEG that is not progressive" if in_rows else "such a file"
         raise ValueError(f"It has {image.width:,} x {image.height:,} pixels; {kind} may have at most {limit:,}.")
+
+
+def _is_interleaved(image):
+    """Whether all components of a JPEG come in its first scan, whose header is the last that Pillow has read."""
+    header = b"\xff\xda" + (6 + 2 * image.layers).to_bytes(2, "big") + bytes([image.layers])
+    end = image.fp.tell()
+    image.fp.seek(end - 8 - 2 * image.layers)
+    return image.fp.read(end - image.fp.tell()).startswith(header)
 
 
 def _eight_bits(image):

@@ -10,6 +10,12 @@ from keras_perceiver._checks import printable, require
 NAMED = 3  # of each kind are named on one line; all of them in `skipped.csv`
 
 
+def some_of(names):
+    """The first of these names for people, and how many more there are."""
+    more = f"; and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return "; ".join(printable(name) for name in names[:NAMED]) + more
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that was skipped: what kind of thing, where, and why."""
@@ -33,9 +39,8 @@ class Report:
             kinds[problem.kind].append(problem)
         lines = list(self.notes)
         for kind, problems in kinds.items():
-            named = "; ".join(f"{printable(p.path)}: {printable(p.reason)}" for p in problems[:NAMED])
-            more = f"; and {len(problems) - NAMED:,} more" if len(problems) > NAMED else ""
-            lines.append(f"skipped {len(problems):,} ({kind}): {named}{more}")
+            named = some_of([f"{problem.path}: {problem.reason}" for problem in problems])
+            lines.append(f"skipped {len(problems):,} ({kind}): {named}")
         return lines
 
     def require_none(self):
@@ -48,5 +53,10 @@ class Report:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("kind", "path", "reason"))
-            writer.writerows((p.kind, p.path, p.reason) for p in self.problems)
+            writer.writerows(map(_cell, (p.kind, p.path, p.reason)) for p in self.problems)
         os.replace(temporary, path)
+
+
+def _cell(text):
+    """Text that a spreadsheet takes for text: names of strangers must not be formulas."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

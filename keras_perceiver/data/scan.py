@@ -12,14 +12,14 @@ from keras_perceiver.data.examples import in_parallel
 from keras_perceiver.data.modalities import MODALITIES
 from keras_perceiver.data.reports import Problem
 
-VERSION = f"1, Pillow {PIL.__version__}"  # of what is remembered
+VERSION = f"2, Pillow {PIL.__version__}"  # of what is remembered
 
 
 def scan_files(root, paths, modality, console=None):
     """Decodes files in parallel.
 
-    What is found is kept in the user's cache folder by path, size and time of change: the next scan opens only
-    files that are new or have changed.
+    Facts are kept in the user's cache folder by path, size and times of change: the next scan opens only files that
+    are new, have changed or were broken, as what kept a file from being read may be gone.
 
     Args:
         root: folder.
@@ -45,13 +45,13 @@ def scan_files(root, paths, modality, console=None):
             return {"error": str(error).replace(str(root / path), path)}
 
     found = dict(zip(new, in_parallel(examine, new, "examining files", console), strict=True))
-    results = {path: found.get(path) or remembered[path][1] for path in paths}
-    if new:
+    results = {path: found.get(path) or {"facts": remembered[path][1]} for path in paths}
+    facts = {path: result["facts"] for path, result in results.items() if "facts" in result}
+    if any(path in facts for path in new):
         try:
-            _write(cache, {path: [stamps[path], results[path]] for path in paths})
+            _write(cache, {path: [stamps[path], facts[path]] for path in facts})
         except OSError as error:
             notes.append(f"the scan could not be remembered in {cache}: {error.strerror}")
-    facts = {path: result["facts"] for path, result in results.items() if "facts" in result}
     problems = [Problem("broken file", path, r["error"]) for path, r in results.items() if "error" in r]
     return facts, problems, notes
 
@@ -72,7 +72,7 @@ def _stamp(path):
         status = path.stat()
     except OSError:
         return None
-    return [status.st_size, status.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _read(path):

@@ -1,6 +1,7 @@
 """Where data come from: a name, a folder, a file or data sets -> labelled examples in three splits."""
 
 import dataclasses
+import os
 import re
 import unicodedata
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from keras_perceiver.data.catalogue import read_catalogue
 from keras_perceiver.data.examples import Lazy, in_parallel
 from keras_perceiver.data.folders import list_folder
 from keras_perceiver.data.modalities import MODALITIES
-from keras_perceiver.data.reports import Problem, Report
+from keras_perceiver.data.reports import Problem, Report, some_of
 from keras_perceiver.data.scan import scan_files
 from keras_perceiver.data.splits import SPLITS, Split, complete_splits
 
@@ -57,13 +58,17 @@ class Source:
         return self.splits["train"].is_multi_label
 
     def description(self):
-        """What identifies the data in the configuration of a run, and what `load_source` needs to load them again."""
+        """What identifies the data in the configuration of a run, and what `load_source` needs to load them again.
+
+        `digest` stands for what no other entry says, see `Split.digest`.
+        """
         return {
             "modality": self.modality,
             "data_dir": self.data_dir,
             "shape": list(self.example_shape),
             "class_names": list(self.class_names),
             "examples": {name: len(split) for name, split in self.splits.items()},
+            "digest": {name: split.digest() for name, split in self.splits.items()},
         }
 
 
@@ -78,7 +83,7 @@ def load_source(
     Args:
         data: `"digits"`; `"tfds:NAME"` for a set of tensorflow-datasets; the path of a folder, as `<class>/<file>`,
             `<split>/<class>/<file>` or with a `labels.csv` (file, label, split); the path of an `.npz` file with
-            `x_train`, `y_train`, ..; or a `Source`, which is returned as it is.
+            `x_train`, `y_train`, ..; or a `Source`, which is returned as it is and takes no options.
         modality: key of `MODALITIES`; None to recognise it.
         data_dir: of tensorflow-datasets; None for its own default.
         image_size: H = W or (H, W) that pictures are resized to; None for their own size where all have the same
@@ -94,20 +99,23 @@ def load_source(
     Raises:
         InputError: where the data are unknown or cannot be used, with the nearest names.
     """
+    options = {"modality": modality, "image_size": image_size, "shape": shape, "splits": splits}
     if isinstance(data, Source):
+        others = {**options, "data_dir": data_dir, "strict": strict or None}
+        given = [name for name, value in others.items() if value is not None]
+        require(not given, "A `Source` is taken as it is, without other options", options=given)
         return data
     require(isinstance(data, (str, Path)), "`data` must be a name, a path or a `Source`", data=type(data).__name__)
     if modality is not None:
         require_one_of(MODALITIES, modality=modality)
-    options = {"modality": modality, "image_size": image_size, "shape": shape, "splits": splits}
     if str(data) in SOURCES:
         source = SOURCES[str(data)]()
         return source if (shape or image_size) is None else _resized(source, shape, image_size)
     if str(data).startswith("tfds:"):
         source = _load_catalogue(str(data), data_dir=data_dir, console=console, **options)
-    elif Path(data).is_dir():
+    elif os.path.isdir(data):
         source = _load_folder(Path(data), console=console, **options)
-    elif Path(data).is_file():
+    elif os.path.isfile(data):
         source = _load_npz(Path(data), **options)
     else:
         known = f"{', '.join(sorted(SOURCES))}, tfds:NAME, a folder, or an .npz file"
@@ -213,8 +221,8 @@ def _load_folder(folder, *, modality, image_size, shape, splits, console):
     class_names = sorted({label for item in items for label in item.labels})
     for name in sorted({label for item in listing.items for label in item.labels} - set(class_names)):
         problems.append(Problem("empty class", name, "holds no file that can be used"))
-    if listing.num_hidden:
-        notes.append(f"{listing.num_hidden:,} hidden files or folders were ignored")
+    if listing.hidden:
+        notes.append(f"hidden files or folders were ignored: {some_of(listing.hidden)}")
     require(
         bool(items),
         "`data` must hold at least one file that can be read",
@@ -222,7 +230,7 @@ def _load_folder(folder, *, modality, image_size, shape, splits, console):
         repair=". ".join(Report(tuple(problems)).lines()),
     )
     inner = f"Is it the folder {str(folder / class_names[0])!r} that you mean?"
-    _check_classes(class_names, inner if (folder / class_names[0]).is_dir() else "")
+    _check_classes(class_names, inner if os.path.isdir(folder / class_names[0]) else "")
     shape = tuple(shape or kind.choose_shape([facts[item.path] for item in items], image_size))
     root = folder.resolve()
 
@@ -299,8 +307,9 @@ def _resized(source, shape, image_size):
         return source
     splits = {}
     for name, split in source.splits.items():
+        facts = tuple(in_parallel(kind.facts_of, split.examples, "examining"))  # of what is stored
         pixels = in_parallel(lambda x: kind.resize(x, shape), split.examples, "resizing")
-        splits[name] = dataclasses.replace(split, examples=np.stack(list(pixels)))
+        splits[name] = dataclasses.replace(split, examples=np.stack(list(pixels)), facts=facts)
     return dataclasses.replace(source, splits=splits)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import os
 from dataclasses import dataclass
 
@@ -36,6 +37,14 @@ class Split:
     @property
     def is_multi_label(self):
         return self.labels.ndim == 2
+
+    def digest(self):
+        """16 hexadecimal digits that change with names, labels and, where they lie in memory, the examples."""
+        digest = hashlib.sha256("\0".join(self.names or ()).encode())
+        digest.update(np.ascontiguousarray(self.labels))
+        if isinstance(self.examples, np.ndarray):
+            digest.update(np.ascontiguousarray(self.examples))
+        return digest.hexdigest()[:16]
 
     def take(self, indices):
         """The examples at these places, in this order, as a split of their own."""
@@ -76,6 +85,13 @@ def complete_splits(given, *, seed=0, recorded=None):
         return {name: splits[name] for name in SPLITS}, {}, notes
     whole = splits["train"]
     parts = recorded_parts(whole, recorded) if recorded else made_parts(whole.labels, missing, seed)
+    require(
+        set(parts) == {"train", *missing},
+        "The data must bring the same splits as when the run's were made",
+        brought=list(given),
+        recorded=list(parts),
+        repair="Put back what was there, or train again into another folder.",
+    )
     splits |= {name: whole.take(indices) for name, indices in parts.items()}
     of = "as the run has recorded" if recorded else f"seeded with {seed} and stratified"
     if recorded and len(recorded) < len(whole):

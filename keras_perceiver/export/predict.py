@@ -11,6 +11,8 @@ from keras_perceiver._checks import InputError, require, require_positive
 from keras_perceiver.data.images import read_image
 from keras_perceiver.export.saved_model import DESCRIPTION, versions
 
+BATCH = 64  # files at once: bounds memory
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -72,9 +74,12 @@ def predict(saved_model, files, *, top=3, invert=False):
     require_positive(top=top)
     require(len(files) > 0, "`files` must name at least one picture", files=list(files))
     model = SavedClassifier(saved_model)
-    images = np.stack([read_image(file, model.input_shape, invert=invert) for file in files])
+    rows = []
+    for start in range(0, len(files), BATCH):
+        some = files[start : start + BATCH]
+        rows += list(model.probabilities(np.stack([read_image(f, model.input_shape, invert=invert) for f in some])))
     predictions = []
-    for file, row in zip(files, model.probabilities(images), strict=True):
+    for file, row in zip(files, rows, strict=True):
         best = np.argsort(-row, kind="stable")[:top]
         classes = tuple(model.class_names[i] for i in best)
         predictions.append(Prediction(str(file), classes, tuple(float(row[i]) for i in best)))

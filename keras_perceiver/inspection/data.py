@@ -32,8 +32,11 @@ class Inspection:
         name, modality: see `Source`.
         shape: in which an example enters the model.
         counts: `{class: {split: number of examples}}`; an example with several labels counts for each.
+        examples: `{split: number of examples}`.
         sizes: `[[H, W], number of examples]`, the most frequent first, as they are stored.
         range: smallest and largest number stored.
+        as_resized: whether sizes, range and duplicates are those of examples as they enter the model, and not as they
+            are stored: for sets of tensorflow-datasets, which are resized when they are read.
         duplicates: groups of examples that are equal once they are decoded:
             `{"examples": [[split, name], ..], "across_splits": bool, "labels_differ": bool}`.
         problems: `{"kind", "path", "reason"}` of everything that was skipped.
@@ -45,8 +48,10 @@ class Inspection:
     modality: str
     shape: tuple[int, ...]
     counts: dict[str, dict[str, int]]
+    examples: dict[str, int]
     sizes: list
     range: tuple[int, int]
+    as_resized: bool
     duplicates: list[dict]
     problems: list[dict]
     notes: list[str]
@@ -58,7 +63,7 @@ class Inspection:
 
     def table(self):
         """Classes and splits for people, as a `rich` table."""
-        splits = list(next(iter(self.counts.values())))
+        splits = list(self.examples)
         table = Table(title=printable(self.name), title_style="bold")
         table.add_column("class", overflow="fold")
         for split in splits:
@@ -68,16 +73,16 @@ class Inspection:
         if len(self.counts) > TABLE_CLASSES:
             table.add_row(f"and {len(self.counts) - TABLE_CLASSES:,} more", *("" for _ in splits))
         table.add_section()
-        totals = (sum(row[split] for row in self.counts.values()) for split in splits)
-        table.add_row("all", *(f"{total:,}" for total in totals))
+        table.add_row("all", *(f"{total:,}" for total in self.examples.values()))
         return table
 
     def lines(self):
         """The rest for people: sentences."""
         sizes = ", ".join(f"{' x '.join(map(str, size))} ({count:,})" for size, count in self.sizes[:NAMED])
         more = f" and {len(self.sizes) - NAMED:,} other sizes" if len(self.sizes) > NAMED else ""
+        how = "as resized" if self.as_resized else "stored as"
         lines = [
-            f"{self.modality}s, stored as {sizes}{more}; numbers from {self.range[0]} to {self.range[1]}",
+            f"{self.modality}s, {how} {sizes}{more}; numbers from {self.range[0]} to {self.range[1]}",
             f"they enter the model as {' x '.join(map(str, self.shape))}",
         ]
         return [*lines, *(_duplicate_line(self.duplicates, across) for across in (False, True)), *self.notes]
@@ -114,6 +119,8 @@ def inspect_data(data, *, output=None, source=None, preprocess=None, recipe=None
         modality=source.modality,
         shape=source.example_shape,
         counts={c: {name: counts[name][i] for name in counts} for i, c in enumerate(source.class_names)},
+        examples={name: len(split) for name, split in source.splits.items()},
+        as_resized=(source.data or "").startswith("tfds:"),
         sizes=[[list(size), count] for size, count in sizes.most_common()],
         range=(min(fact["low"] for fact in everything), max(fact["high"] for fact in everything)),
         duplicates=find_duplicates(source.splits, facts),

@@ -1,7 +1,12 @@
 """A source and a recipe -> the data sets that a model is trained with."""
 
 import inspect
+import re
+from contextlib import contextmanager
 
+import tensorflow as tf
+
+from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, evaluation_dataset, training_dataset
 
 EVALUATION_BATCH = 256
@@ -33,6 +38,18 @@ def evaluation_data(source, split, *, preprocess=None, console=None):
         preprocess=MODALITIES[source.modality].preprocess(**(preprocess or {})),
         console=console,
     )
+
+
+@contextmanager
+def file_errors():
+    """Files that are decoded while a model runs may have gone, or have changed, since they were looked at."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        reason = re.search(r"InputError: (.*)", str(error))
+        if reason is None:
+            raise
+        raise InputError(reason[1]) from error
 
 
 def augmentation(modality, recipe):

@@ -8,6 +8,8 @@ from pathlib import Path
 from keras_perceiver._checks import InputError, require, require_folder
 from keras_perceiver.data.splits import read_splits, write_splits
 
+OTHER_FOLDER = "Choose another folder with `--output`, or remove this one."
+
 
 class Run:
     """A run folder.
@@ -39,6 +41,10 @@ class Run:
         return self.folder / "checkpoint"
 
     @property
+    def has_begun(self):
+        return (self.folder / "config.json").is_file()
+
+    @property
     def is_finished(self):
         return (self.folder / "metrics.json").is_file()
 
@@ -53,27 +59,35 @@ class Run:
         if not any(self.folder.iterdir()):
             self.write_json("config.json", config)
             return False
-        repair = "Choose another folder with `--output`, or remove this one."
         require(
-            (self.folder / "config.json").is_file(),
+            self.has_begun,
             "`output` must be empty or hold an unfinished run",
             output=str(self.folder),
             files=sorted(p.name for p in self.folder.iterdir())[:5],
-            repair=repair,
+            repair=OTHER_FOLDER,
         )
-        differing = differences(self.config(), json.loads(json.dumps(config)))
-        require(
-            not differing,
-            f"`output` {str(self.folder)!r} holds a run with another configuration, which differs in "
-            + "; ".join(f"{key}: {old!r} there, {new!r} here" for key, old, new in differing),
-            repair=repair,
-        )
+        self.require_same(config, OTHER_FOLDER)
         require(
             not self.is_finished,
             f"`output` {str(self.folder)!r} holds this very run, finished",
-            repair=f"`keras-perceiver evaluate {self.folder}` repeats its figures. {repair}",
+            repair=f"`keras-perceiver evaluate {self.folder}` repeats its figures. {OTHER_FOLDER}",
         )
         return True
+
+    def require_same(self, config, repair=""):
+        """Requires the run to have these parts of a configuration; the message says what differs."""
+        known = self.config()
+        differing = differences({key: known.get(key) for key in config}, json.loads(json.dumps(config)))
+        leaves = [leaf for leaf in differing if not leaf[0].startswith("source.digest.")]
+        said = [f"{key}: {old!r} there, {new!r} here" for key, old, new in leaves]
+        if len(leaves) < len(differing) and not {"data", "source.shape"} & {key for key, *_ in leaves}:
+            splits = [key.removeprefix("source.digest.") for key, *_ in differing if key.startswith("source.digest.")]
+            said.append(f"examples: the data have changed ({', '.join(splits)})")
+        require(
+            not differing,
+            f"{str(self.folder)!r} holds a run with another configuration, which differs in " + "; ".join(said),
+            repair=repair,
+        )
 
     def config(self):
         """The configuration, as `claim` wrote it."""
@@ -89,6 +103,8 @@ class Run:
             write_splits(self.folder / "splits.csv", source.made_splits)
         if source.report.problems:
             source.report.write(self.folder / "skipped.csv")
+        else:
+            (self.folder / "skipped.csv").unlink(missing_ok=True)
 
     def read_json(self, name):
         """The content of one of the run's JSON files."""

@@ -1,25 +1,23 @@
 """The main job: data -> a trained, evaluated and exported model in a run folder."""
 
 import dataclasses
-import re
 import shutil
 import time
 
 import keras
-import tensorflow as tf
 from rich.console import Console
 
-from keras_perceiver._checks import InputError, require, require_folder
+from keras_perceiver._checks import require, require_folder
 from keras_perceiver.data import MODALITIES, load_source, steps_per_epoch
 from keras_perceiver.export import export_saved_model
 from keras_perceiver.models import PRESETS, build_classifier
 from keras_perceiver.training.evaluate import evaluate_model
-from keras_perceiver.training.feeding import evaluation_data, training_data
+from keras_perceiver.training.feeding import evaluation_data, file_errors, training_data
 from keras_perceiver.training.plots import plot_confusion_matrix, plot_curves
 from keras_perceiver.training.progress import History, ProgressBar
 from keras_perceiver.training.recipes import RECIPES
 from keras_perceiver.training.resume import Checkpoints
-from keras_perceiver.training.runs import Run
+from keras_perceiver.training.runs import OTHER_FOLDER, Run
 
 
 def train(
@@ -61,13 +59,14 @@ def train(
         InputError: where the data are unknown, arguments are illegal or contradict each other, or the
             folder holds another run; before anything is written.
     """
+    require(isinstance(seed, int) and 0 <= seed < 2**32, "`seed` must be an integer from 0 to 4,294,967,295", seed=seed)
     console = console or Console()
     began = time.monotonic()
     options = {name: value for name, value in (source or {}).items() if value is not None}
     source = load_source(data, console=console, **options)
     run = Run(output or f"runs/{source.name}-seed{seed}")
-    if run.splits() not in (None, source.made_splits):  # a run that goes on keeps its splits, whatever was added
-        source = load_source(data, console=console, splits=run.splits(), **options)
+    if run.has_begun:
+        source = continued_source(source, data, run, options, console)
     require(
         not source.is_multi_label,
         "Each example must have one label, as models are not trained on several yet",
@@ -121,6 +120,22 @@ def train(
     return metrics
 
 
+def continued_source(source, data, run, options, console):
+    """The data of a run that goes on, in its splits and its shape whatever files were added; `source` is without."""
+    run.require_same({"data": source.data}, OTHER_FOLDER)
+    splits, description = run.splits(), run.config()["source"]
+    is_same = splits in (None, source.made_splits) and list(source.example_shape) == description["shape"]
+    if source is not data and not is_same:
+        shape = {} if {"image_size", "shape"} & options.keys() else {"shape": description["shape"]}
+        source = load_source(data, console=console, splits=splits, **shape, **options)
+    require(
+        splits in (None, source.made_splits),
+        f"The data must be in the splits of the run in {str(run.folder)!r}",
+        repair=f"Make the `Source` as it was made then, with the same `seed`. {OTHER_FOLDER}",
+    )
+    return source
+
+
 def configuration(source, seed, model_overrides, recipe_overrides, preprocess=None):
     """Everything that a run is known by, as JSON holds it: data, model, training and seed."""
     return {
@@ -145,24 +160,14 @@ def resolved_recipe(source, overrides):
 
 def fit(network, source, recipe, seed, *, preprocess=None, first_epoch=0, callbacks=(), console=None):
     """Trains a compiled classifier on the train split of `source`, with its validation split beside."""
-    try:
-        _fit(network, source, recipe, seed, preprocess, first_epoch, callbacks, console)
-    except tf.errors.InvalidArgumentError as error:
-        # Files that are decoded while the model trains may have gone, or have changed, since they were looked at.
-        reason = re.search(r"InputError: (.*)", str(error))
-        if reason is None:
-            raise
-        raise InputError(reason[1]) from error
-
-
-def _fit(network, source, recipe, seed, preprocess, first_epoch, callbacks, console):
-    network.fit(
-        training_data(source, recipe, seed, first_epoch=first_epoch, preprocess=preprocess, console=console),
-        initial_epoch=first_epoch,
-        epochs=recipe.epochs,
-        steps_per_epoch=steps_per_epoch(source.splits["train"], recipe.batch_size),
-        validation_data=evaluation_data(source, "validation", preprocess=preprocess, console=console),
-        callbacks=callbacks,
-        shuffle=False,  # the data set shuffles itself
-        verbose=0,
-    )
+    with file_errors():
+        network.fit(
+            training_data(source, recipe, seed, first_epoch=first_epoch, preprocess=preprocess, console=console),
+            initial_epoch=first_epoch,
+            epochs=recipe.epochs,
+            steps_per_epoch=steps_per_epoch(source.splits["train"], recipe.batch_size),
+            validation_data=evaluation_data(source, "validation", preprocess=preprocess, console=console),
+            callbacks=callbacks,
+            shuffle=False,  # the data set shuffles itself
+            verbose=0,
+        )

@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 from tiny_tfds import prepare
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import Lazy, catalogue, load_source
+from keras_perceiver.data import MODALITIES, Lazy, catalogue, load_source, read_image
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,31 @@ def test_a_large_set_stays_on_disk(prepared, monkeypatch):
     np.testing.assert_array_equal(split.labels, in_memory.splits["train"].labels)
     with pytest.raises(InputError, match="must be prepared as array_record"):
         load_source("tfds:fashion_mnist", data_dir=prepared["tfrecord"])
+
+
+@pytest.mark.parametrize("large", [2**31, 1000])
+def test_a_broken_picture_is_named_by_its_split_and_index(prepared, monkeypatch, large):
+    def fail(*_):
+        raise InputError("no picture")
+
+    monkeypatch.setattr(catalogue, "LARGE", large)
+    object.__setattr__(MODALITIES["image"], "read", fail)
+    try:
+        with pytest.raises(InputError, match="tfds:fashion_mnist, train, example 0: no picture"):
+            load_source("tfds:fashion_mnist", data_dir=prepared["array_record"]).splits["train"].examples.array()
+    finally:
+        object.__setattr__(MODALITIES["image"], "read", read_image)
+
+
+def test_a_split_without_labels_is_not_decoded(tmp_path, monkeypatch):
+    prepare(tmp_path, "Cifar10", version="3.0.2", counts={"train": 40, "test": 1}, shape=(8, 8, 3))
+    read = []
+    object.__setattr__(MODALITIES["image"], "read", lambda *args: read.append(args) or read_image(*args))
+    try:
+        load_source("tfds:cifar10:3.0.2", data_dir=tmp_path)
+    finally:
+        object.__setattr__(MODALITIES["image"], "read", read_image)
+    assert len(read) == 40
 
 
 def test_pictures_of_unknown_size_and_a_split_without_labels(tmp_path):

@@ -49,6 +49,47 @@ def test_folders_of_splits_are_told_from_classes_of_that_name(tmp_path):
     assert {item.labels[0] for item in list_folder(tmp_path / "toys").items} == {"train", "car", "plane"}
 
 
+def test_folders_beside_those_of_splits_are_named_and_hold_no_class(tmp_path):
+    touch(tmp_path, "train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "unlabeled/a.png", "extra/cat/a.png")
+    touch(tmp_path, "docs/a.pdf", "__MACOSX/train/._a.png")
+    listing = list_folder(tmp_path)
+    assert {(item.split, item.labels[0]) for item in listing.items} == {
+        ("train", "cat"),
+        ("train", "dog"),
+        ("test", "cat"),
+    }
+    beside = {path for kind, path in problems(listing) if kind == "folder of no split"}
+    assert beside == {"unlabeled", "extra", "docs", "__MACOSX"}
+    assert problems(listing) - {("folder of no split", p) for p in beside} == {("not of this modality", "docs/a.pdf")}
+
+
+@pytest.mark.parametrize("name", ["dev", "eval"])
+def test_other_names_of_the_validation_split_are_known(tmp_path, name):
+    touch(tmp_path, "train/cat/a.png", "train/dog/a.png", f"{name}/cat/a.png")
+    assert {item.split for item in list_folder(tmp_path).items} == {"train", "validation"}
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("train/cat/a.png", "train/dog/a.png", "holdout/cat/a.png"),
+        ("train/cat/a.png", "train/a.png", "test/cat/a.png", "plane/a.png"),
+        ("train/cat/a.png", "test/a.png", "plane/a.png"),
+        ("test/cat/a.png", "val/dog/a.png"),
+    ],
+)
+def test_folders_that_may_be_splits_or_classes_are_refused(tmp_path, paths):
+    touch(tmp_path, *paths)
+    with pytest.raises(InputError, match="It must be clear whether the folders of `data` are splits or classes"):
+        list_folder(tmp_path)
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    touch(tmp_path, "train/cat/a.png", "val/cat/a.png", "dev/cat/a.png")
+    with pytest.raises(InputError, match="There must be one folder for each split"):
+        list_folder(tmp_path)
+
+
 def test_what_cannot_be_used_is_named(tmp_path):
     touch(tmp_path, "cat/a.png", "cat/notes.txt", "loose.png", ".hidden/a.png", "cat/.DS_Store")
     (tmp_path / "dog").mkdir()
@@ -63,7 +104,7 @@ def test_what_cannot_be_used_is_named(tmp_path):
         ("empty class", "owl"),
         ("not a file", "owl/pipe.png"),
     }
-    assert listing.num_hidden == 2
+    assert sorted(listing.hidden) == [".hidden", "cat/.DS_Store"]
 
 
 def test_links_that_leave_the_folder_are_passed_over_and_those_within_are_not(tmp_path):
@@ -115,7 +156,39 @@ def test_a_folder_that_cannot_be_opened_is_named_and_one_may_lie_deep(tmp_path, 
     assert problems(listing) == {("folder", "dog"), ("empty class", "dog")}
 
 
+def test_a_folder_that_cannot_be_opened_at_all_says_why(tmp_path, monkeypatch):
+    def scandir(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError, match=r"`data` must be a folder that can be read. .*\(Permission denied\)"):
+        list_folder(tmp_path)
+
+
+def test_a_link_to_what_cannot_be_looked_at_is_passed_over(tmp_path, monkeypatch):
+    touch(tmp_path, "cat/a.png", "cat/locked/b.png")
+    (tmp_path / "cat" / "link.png").symlink_to(tmp_path / "cat" / "locked" / "b.png")
+    real = os.stat
+
+    def stat(path, *args, **options):
+        if os.fspath(path).endswith("locked/b.png"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert ("link", "cat/link.png") in problems(list_folder(tmp_path))
+
+
 # labels.csv
+
+
+def test_a_file_is_found_however_its_name_is_written_and_a_hidden_one_is_said_to_be_hidden(tmp_path):
+    touch(tmp_path, "e\u0301.png", "b.png", ".c.png", ".d/e.png")
+    (tmp_path / "labels.csv").write_text("file,label\n\u00e9.png,cat\nb.png,dog\n.c.png,cat\n.d/e.png,dog\n", "utf-8")
+    listing = list_folder(tmp_path)
+    assert labels(listing) == {"e\u0301.png": ("cat",), "b.png": ("dog",)}
+    assert problems(listing) == {("label without file", ".c.png"), ("label without file", ".d/e.png")}
+    assert all("hidden" in problem.reason for problem in listing.problems)
 
 
 def test_a_table_gives_labels_and_splits(tmp_path):

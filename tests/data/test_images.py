@@ -7,11 +7,13 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data.images import (
+    MAX_FILE_BYTES,
     MAX_JPEG_PIXELS,
+    _check_size,
     choose_image_shape,
     normalize_pixels,
     permute_pixels,
@@ -176,6 +178,33 @@ def test_a_jpeg_that_is_too_large_or_progressive_is_refused():
     large = content[:place] + (20_000).to_bytes(2, "big") * 2 + content[place + 4 :]
     with pytest.raises(InputError, match="at most 33,554,432"):
         read_image(large.replace(b"\xff\xc0", b"\xff\xc2"), (8, 8, 1))
+
+
+def test_a_jpeg_whose_colours_come_one_after_the_other_is_as_large_as_a_progressive_one():
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(stream, "JPEG")
+    content = stream.getvalue()
+    place = content.index(b"\xff\xc0") + 5
+    large = content[:place] + (20_000).to_bytes(2, "big") * 2 + content[place + 4 :]
+    scan = large.index(b"\xff\xda")
+    assert large[scan + 2 : scan + 5] == b"\x00\x0c\x03"  # its three components come in one scan
+    apart = large[:scan] + b"\xff\xda\x00\x08\x01" + large[scan + 5 : scan + 7] + large[scan + 11 :]
+    with pytest.raises(InputError, match="20,000 x 20,000 pixels; such a file may have at most 33,554,432"):
+        read_image(apart, (8, 8, 1))
+    together = JpegImagePlugin.JpegImageFile(io.BytesIO(large))
+    _check_size(together)  # and may be as large where they come together
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_opened(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)  # no byte of it is on disk
+    with pytest.raises(InputError, match="It has 536,870,913 bytes; it may have at most 536,870,912"):
+        read_image(tmp_path / "a.png", (8, 8, 1))
+
+
+def test_of_riff_files_only_webp_is_tried():
+    with pytest.raises(InputError, match="begins as none of these formats"):
+        read_image(b"RIFF\x24\0\0\0WAVEfmt ", (8, 8, 1))
 
 
 def test_a_large_jpeg_is_made_smaller_while_it_is_decoded(tmp_path):

@@ -1,9 +1,10 @@
-"""The scan of a folder: every file once, remembered by path, size and time."""
+"""The scan of a folder: every good file once, remembered by path, size and times."""
 
 import os
 
 import pytest
 from pictures import write_picture
+from PIL import Image
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import scan as scan_module
@@ -26,7 +27,7 @@ def opened(monkeypatch):
     object.__setattr__(MODALITIES["image"], "scan", real)
 
 
-def test_a_second_scan_opens_only_what_is_new_or_has_changed(tmp_path, opened):
+def test_a_second_scan_opens_only_what_is_new_has_changed_or_was_broken(tmp_path, opened):
     for i in range(3):
         write_picture(tmp_path / f"{i}.png", 10 * i)
     (tmp_path / "broken.png").write_text("no picture")
@@ -38,13 +39,24 @@ def test_a_second_scan_opens_only_what_is_new_or_has_changed(tmp_path, opened):
     assert "`broken.png` must be a readable picture" in first[1][0].reason
     opened.clear()
     assert scan_files(tmp_path, paths, "image") == first
-    assert opened == []
+    assert opened == ["broken.png"]  # what kept it from being read may be gone
+    opened.clear()
     write_picture(tmp_path / "1.png", 200)
     os.utime(tmp_path / "1.png", ns=(1, 1))
     write_picture(tmp_path / "3.png", 30)
-    facts, _, _ = scan_files(tmp_path, [*paths, "3.png"], "image")
-    assert sorted(opened) == ["1.png", "3.png"]
+    write_picture(tmp_path / "broken.png", 40)
+    facts, broken, _ = scan_files(tmp_path, [*paths, "3.png"], "image")
+    assert sorted(opened) == ["1.png", "3.png", "broken.png"]
     assert facts["1.png"]["high"] == 200
+    assert broken == []
+
+
+def test_a_file_of_the_same_size_and_time_is_opened_again_when_it_was_written_again(tmp_path):
+    for value in (10, 20):
+        Image.new("L", (6, 5), value).save(tmp_path / "a.bmp")
+        os.utime(tmp_path / "a.bmp", ns=(1, 1))
+        facts, _, _ = scan_files(tmp_path, ["a.bmp"], "image")
+        assert facts["a.bmp"]["high"] == value
 
 
 def test_what_was_remembered_in_another_form_is_forgotten(tmp_path, opened, monkeypatch):

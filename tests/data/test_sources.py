@@ -1,5 +1,6 @@
 """Where data come from: digits, folders, .npz files and data sets of Python's."""
 
+import lzma
 import os
 import zipfile
 
@@ -37,11 +38,15 @@ def test_a_fifth_of_the_digits_is_held_out():
 def test_an_unknown_data_set_is_refused_with_the_nearest_name():
     with pytest.raises(InputError, match=r"Received: data='digist'. Did you mean 'digits'\?"):
         load_source("digist")
+    with pytest.raises(InputError, match="one of the known data sets"):
+        load_source("a" * 5000)  # no file system looks for it
 
 
 def test_a_source_is_taken_as_it_is():
     source = load_source("digits")
     assert load_source(source) is source
+    with pytest.raises(InputError, match=r"without other options. Received: options=\['splits', 'strict'\]"):
+        load_source(source, splits={}, strict=True)
     with pytest.raises(InputError, match=r"`data` must be a name, a path or a `Source`. Received: data='int'"):
         load_source(3)
 
@@ -225,6 +230,10 @@ class Bomb:
         ({"x_train": np.full((8, 5, 5), np.nan), "y_train": np.arange(8)}, r"lie in \[0, 255\]"),
         ({"x_train": np.zeros((8, 5, 5)), "y_train": np.arange(7)}, "same length"),
         ({"x_train": np.zeros((8, 5, 5)), "y_train": np.arange(8) + 0.5}, "whole numbers"),
+        ({"x_train": np.zeros((8, 5, 5)), "y_train": np.full(8, np.inf)}, "whole numbers"),
+        ({"x_train": np.zeros((0, 5, 5)), "y_train": np.zeros(0), "class_names": ["a", "b"]}, "must hold labels"),
+        ({"x_train": np.zeros((2, 5, 5)), "y_train": np.arange(2), "class_names": ["a", "a"]}, "must be unique"),
+        ({"x_train": np.zeros((2, 5, 5)), "y_train": np.array(["a", "A"])}, "more than case"),
         ({"x_train": np.zeros((8, 5, 5)), "y_train": np.zeros(8)}, "at least two classes"),
         ({"x_train": np.zeros((8, 5, 5)), "y_train": np.arange(8), "class_names": ["a"]}, "numbers of `class_names`"),
         ({"x_train": np.array([Bomb()], object), "y_train": np.zeros(1)}, "readable .npz file of plain arrays"),
@@ -245,9 +254,25 @@ def test_a_broken_or_bloated_npz_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("keras_perceiver.data.arrays.MAX_BYTES", 9_999)
     with pytest.raises(InputError, match=r"at most 9,999 bytes of arrays. .*bytes=10000"):
         load_source(tmp_path / "b.npz")
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x_train", b"no array")
+    with pytest.raises(InputError, match=r"nothing but arrays. .*member='x_train'"):
+        load_source(tmp_path / "d.npz")
     (tmp_path / "c.txt").write_text("")
     with pytest.raises(InputError, match=r"must be an .npz file"):
         load_source(tmp_path / "c.txt")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("encrypted"), lzma.LZMAError("corrupt")])
+def test_an_npz_file_that_cannot_be_unpacked_is_refused(tmp_path, monkeypatch, error):
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((8, 5, 5)), y_train=np.arange(8))
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", fail)
+    with pytest.raises(InputError, match=f"readable .npz file of plain arrays. .*{error}"):
+        load_source(tmp_path / "a.npz")
 
 
 def test_data_sets_of_pythons_become_a_source():
@@ -275,6 +300,9 @@ def test_data_sets_that_do_not_fit_are_refused():
         ({"train": tf.data.Dataset.from_tensor_slices(x)}, r"of \(x, y\)"),
         ({"train": dataset.batch(16)}, r"must not come in batches. .*unbatch"),
         ({"train": dataset.take(0)}, "must hold examples"),
+        ({"train": dataset.repeat()}, r"must end. .*repeat"),
+        ({"train": tf.data.Dataset.from_tensor_slices((["a", "b"], [0, 1]))}, "x must be numbers"),
+        ({"train": tf.data.Dataset.from_tensor_slices(({"x": x}, y))}, "which are tensors"),
     ):
         with pytest.raises(InputError, match=rule):
             dataset_source(datasets)

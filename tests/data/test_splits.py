@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_perceiver._checks import InputError
+from keras_perceiver.data.examples import Lazy
 from keras_perceiver.data.splits import (
     Split,
     complete_splits,
@@ -61,6 +62,27 @@ def test_only_what_is_missing_is_made():
     assert "4 validation examples were taken out of 40" in notes[0]
     given = {"train": train, "validation": test, "test": test}
     assert complete_splits(given) == (given, {}, [])
+
+
+@pytest.mark.parametrize(("then", "now"), [(("train", "test"), ("train",)), (("train",), ("train", "test"))])
+def test_recorded_splits_of_data_that_brought_others_are_refused(then, now):
+    parts = {"train": whole(np.repeat([0, 1], 20)), "test": whole([0, 1])}
+    recorded = complete_splits({name: parts[name] for name in then})[1]
+    with pytest.raises(InputError, match="must bring the same splits as when the run's were made"):
+        complete_splits({name: parts[name] for name in now}, recorded=recorded)
+
+
+def test_a_digest_changes_with_whatever_is_in_memory():
+    split = whole([0, 1, 1])
+    same = whole([0, 1, 1])
+    others = [
+        Split(split.examples + 1, split.labels, split.names),
+        Split(split.examples, split.labels[::-1], split.names),
+        Split(split.examples, split.labels, split.names[::-1]),
+        Split(Lazy(lambda i: i, range(3), (1,), "uint8"), split.labels, split.names),
+    ]
+    assert split.digest() == same.digest()
+    assert len({split.digest(), *(other.digest() for other in others)}) == 5
 
 
 def test_too_few_examples_for_a_split_are_refused():

@@ -104,7 +104,7 @@ def test_class_names_that_do_not_fit_are_refused(model, tmp_path):
         export_saved_model(model, "animals", NAMES[:2], shelf=tmp_path)
 
 
-def test_predictions_name_the_best_classes_of_each_file(model, tmp_path):
+def test_predictions_name_the_best_classes_of_each_file(model, tmp_path, monkeypatch):
     from PIL import Image
 
     folder = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
@@ -121,6 +121,12 @@ def test_predictions_name_the_best_classes_of_each_file(model, tmp_path):
     inverted = predict(folder, files, top=1, invert=True)
     expected = SavedClassifier(folder).probabilities(255 - images).max(axis=1)
     np.testing.assert_allclose([p.probabilities[0] for p in inverted], expected, rtol=1e-5)
+
+    sizes, real = [], SavedClassifier.probabilities
+    monkeypatch.setattr(SavedClassifier, "probabilities", lambda self, x: sizes.append(len(x)) or real(self, x))
+    many = predict(folder, files * 17, top=1, invert=True)
+    assert sizes == [64, 4]  # so many files at once that memory is bounded
+    np.testing.assert_allclose([p.probabilities[0] for p in many], np.tile(expected, 17), rtol=1e-5)
 
 
 def test_what_is_no_export_is_refused(tmp_path, model):

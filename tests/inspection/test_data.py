@@ -13,6 +13,7 @@ from keras_perceiver.inspection import inspect_data
 from keras_perceiver.inspection.data import draw_sheet, find_duplicates
 from keras_perceiver.training import RECIPES
 from tests.pictures import write_picture, write_pictures
+from tests.tiny_tfds import prepare
 
 
 def test_counts_sizes_ranges_and_duplicates_are_those_of_the_data(tmp_path):
@@ -48,6 +49,33 @@ def test_examples_of_arrays_are_compared_as_they_are_stored():
     found = inspect_data(dataclasses.replace(source, splits={**source.splits, "test": test}), output="seen")
     assert [[train.names[2], test.names[4]]] == [[name for _, name in g["examples"]] for g in found.duplicates]
     assert sum(row["train"] for row in found.counts.values()) == 1293
+
+
+def test_facts_of_arrays_are_those_of_what_is_stored(tmp_path):
+    pixels = np.arange(40 * 6 * 5, dtype=np.uint32).reshape(40, 6, 5) % 251
+    np.savez(tmp_path / "a.npz", x_train=pixels.astype(np.uint8), y_train=np.arange(40) % 2)
+    found = inspect_data(tmp_path / "a.npz", output=tmp_path / "seen", source={"image_size": 1})
+    assert found.shape == (1, 1, 1)
+    assert found.sizes == [[[6, 5], 40]]
+    assert found.range == (0, 250)
+    assert not found.as_resized
+
+
+def test_sets_of_the_catalogue_are_said_to_be_looked_at_as_resized(tmp_path):
+    prepare(tmp_path)
+    found = inspect_data("tfds:fashion_mnist", output=tmp_path / "seen", source={"data_dir": tmp_path, "image_size": 5})
+    assert any(line.startswith("images, as resized 5 x 5 (48)") for line in found.lines())
+
+
+def test_all_counts_examples_and_not_labels(tmp_path):
+    rows = ["file,label", *(f"{i}.png,cat;dog" for i in range(20))]
+    for i in range(20):
+        write_picture(tmp_path / "data" / f"{i}.png", i)
+    (tmp_path / "data" / "labels.csv").write_text("\n".join(rows))
+    found = inspect_data(tmp_path / "data", output=tmp_path / "seen")
+    assert sum(found.examples.values()) == 20
+    totals = [list(column.cells)[-1] for column in found.table().columns]
+    assert totals == ["all", *map(str, found.examples.values())]
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,11 @@
 """The folder of a run: who may use it, and that nothing in it is ever half written."""
 
+import dataclasses
+
 import pytest
 
 from keras_perceiver._checks import InputError
+from keras_perceiver.data import Problem, Report, Source
 from keras_perceiver.training.runs import Run, differences
 
 CONFIG = {"data": "digits", "model": {"num_latents": 7, "input_shape": (8, 8, 1)}, "seed": 0}
@@ -50,6 +53,14 @@ def test_what_is_no_run_is_refused_by_name(tmp_path, content):
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(InputError, match=r"config.json"):
         Run(tmp_path).config()
+
+
+def test_what_was_skipped_is_written_for_spreadsheets_and_goes_when_nothing_is(tmp_path):
+    source = Source("data", "image", ("a", "b"), {}, report=Report((Problem("broken file", "=1+1.png", "-x"),)))
+    Run(tmp_path).write_data(source)
+    assert (tmp_path / "skipped.csv").read_text().splitlines() == ["kind,path,reason", "broken file,'=1+1.png,'-x"]
+    Run(tmp_path).write_data(dataclasses.replace(source, report=Report()))
+    assert not (tmp_path / "skipped.csv").exists()
 
 
 def test_history_is_written_whole(tmp_path):

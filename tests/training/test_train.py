@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from keras_perceiver import build_classifier, training
 from keras_perceiver._checks import InputError
@@ -20,6 +21,7 @@ from keras_perceiver.data import (
     preprocess_images,
 )
 from keras_perceiver.export import SavedClassifier
+from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.recipes import Recipe
 from keras_perceiver.training.runs import Run
 from keras_perceiver.training.train import configuration, fit
@@ -76,15 +78,16 @@ def test_the_export_answers_like_the_saved_model(tiny_run):
 class Kill(keras.callbacks.Callback):
     """Ends a run in the middle of an epoch, as a signal would."""
 
-    def __init__(self, epoch):
+    def __init__(self, epoch, batch=3):
         super().__init__()
         self.epoch = epoch
+        self.batch = batch
 
     def on_epoch_begin(self, epoch, logs=None):
         self.armed = epoch == self.epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.armed and batch == 3:
+        if self.armed and batch == self.batch:
             raise KeyboardInterrupt
 
 
@@ -174,6 +177,35 @@ def test_data_sets_of_pythons_are_trained_on_and_what_was_permuted_is_permuted_i
     np.testing.assert_allclose(SavedClassifier(metrics["export"]).logits(images), expected, atol=1e-5)
 
 
+def test_data_that_have_changed_are_refused_when_a_run_goes_on_and_when_it_is_evaluated(tmp_path):
+    arguments = {"output": tmp_path / "run", "shelf": tmp_path, "model": TINY_MODEL, "console": quiet()}
+    arguments["recipe"] = {**TINY_RECIPE, "epochs": 1, "batch_size": 16}
+    source = dataset_source(two_kinds(), name="brightness")
+    test = source.splits["test"]
+    darker = dataclasses.replace(test, examples=test.examples // 2)
+    changed = dataclasses.replace(source, splits={**source.splits, "test": darker})
+    with pytest.raises(KeyboardInterrupt):
+        training.train(source, callbacks=[Kill(epoch=0, batch=0)], **arguments)
+    before = (tmp_path / "run" / "splits.csv").read_text()
+    with pytest.raises(InputError, match=r"differs in examples: the data have changed \(test\)"):
+        training.train(changed, **arguments)
+    with pytest.raises(InputError, match=r"The data must be in the splits of the run .* same `seed`"):
+        training.train(dataset_source(two_kinds(), name="brightness", seed=1), **arguments)
+    with pytest.raises(InputError, match="differs in data: None there, 'digits' here"):
+        training.train("digits", **arguments)
+    with pytest.raises(InputError, match="without other options"):
+        training.train(source, source={"image_size": 5}, **arguments)
+    assert (tmp_path / "run" / "splits.csv").read_text() == before
+    training.train(source, **arguments)
+    with pytest.raises(InputError, match=r"differs in examples: the data have changed \(test\)"):
+        training.evaluate(tmp_path / "run", data=changed)
+
+
+def test_a_seed_that_no_generator_takes_is_refused(tmp_path):
+    with pytest.raises(InputError, match="`seed` must be an integer from 0 to 4,294,967,295"):
+        training.train("digits", output=tmp_path / "run", seed=2**32, console=quiet())
+
+
 def test_several_labels_an_example_are_refused_before_anything_is_written(tmp_path):
     x = np.zeros((40, 6, 5), np.uint8)
     y = np.ones((40, 3), np.int32)
@@ -183,7 +215,7 @@ def test_several_labels_an_example_are_refused_before_anything_is_written(tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_killed_run_keeps_its_splits_though_files_were_added(tmp_path):
+def test_a_killed_run_keeps_its_splits_and_its_shape_though_files_were_added(tmp_path):
     write_pictures(tmp_path / "data", {"cat": 20, "dog": 20})
     arguments = {"output": tmp_path / "run", "shelf": tmp_path, "model": TINY_MODEL, "console": quiet()}
     arguments["recipe"] = {**TINY_RECIPE, "epochs": 1, "batch_size": 4}
@@ -191,6 +223,7 @@ def test_a_killed_run_keeps_its_splits_though_files_were_added(tmp_path):
         training.train(tmp_path / "data", callbacks=[Kill(epoch=0)], **arguments)
     before = (tmp_path / "run" / "splits.csv").read_text()
     write_pictures(tmp_path / "data", {"cat": 23, "dog": 31})
+    Image.new("RGB", (50, 40), (255, 0, 0)).save(tmp_path / "data" / "cat" / "large.png")
     training.train(tmp_path / "data", **arguments)
     assert (tmp_path / "run" / "splits.csv").read_text() == before
     assert Run(tmp_path / "run").is_finished
@@ -211,3 +244,8 @@ def test_a_file_that_goes_away_while_a_model_trains_is_named(tmp_path, monkeypat
             recipe={**TINY_RECIPE, "batch_size": 4},
             console=quiet(),
         )
+    for file in source.splits["test"].names:
+        (tmp_path / "data" / file).unlink()
+    network = build_classifier(**configuration(source, 0, TINY_MODEL, {})["model"])
+    with pytest.raises(InputError, match=r"png` must be a readable picture .*No such file"):
+        evaluate_model(network, source)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from hypothesis import strategies as st
 
 from keras_perceiver import ByteNormalization, CrossAttention, build_encoder
+from keras_perceiver._blocks import examples_at_once
 from keras_perceiver._checks import InputError
 from keras_perceiver.attention import ByteProjection
 from keras_perceiver.byte_arrays import num_channels, segments
@@ -198,6 +199,25 @@ def test_float32_is_as_accurate_as_the_textbook_form(case, score_scale, implemen
     assert all(np.isfinite(r).all() for r in results)
     error, textbook_error = (distances(r, expected, floor=1e-5) for r in (results, textbook))
     assert error.max() <= max(4 * textbook_error.max(), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("batch", "budget", "expected"),
+    [(6, 500, 1), (6, 3400, 1), (6, 7000, 2), (6, 17_000, 3), (6, 21_000, None), (7, 11_000, None), (None, 500, 1)],
+)
+def test_as_many_examples_are_taken_together_as_fit_and_divide_the_batch(batch, budget, expected):
+    """One example has 3·35 scores, of which 4 temporaries of 8 bytes take 3,360 bytes."""
+    query = {"content": keras.KerasTensor((batch, 3, 2), "float64")}
+    rows = {"content": keras.KerasTensor((batch, 5, 7, 2), "float64")}
+    assert examples_at_once([query], [rows], budget) == expected
+
+
+@pytest.mark.parametrize("budget", [500, 7000, 17_000])
+def test_examples_taken_a_few_at_a_time_give_the_same(budget):
+    rng = np.random.default_rng(9)
+    problem = Problem(rng, grid(rng, (5, 7), batch=6), latents=3, heads=1)
+    few, whole = (problem.run("factored", memory_budget=b) for b in (budget, 10**9))
+    assert distances(few, whole).max() < 1e-12
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

@@ -158,9 +158,10 @@ def test_equals_textbook_form_in_float64(case, implementation):
     rng = np.random.default_rng(3)
     problem = Problem(rng, CASES[case](rng))
     results, expected = problem.run(implementation), problem.run("dense")
-    # Some gradients are nearly zero by cancellation (that of the query where there is one byte, or the scores are
-    # saturated): there the textbook form itself is no more accurate than its largest terms let it be.
-    assert distances(results, expected, floor=1e-5).max() < 1e-9
+    # Equal bytes normalise to zero, and an offset of 1e4 leaves its rounding to LayerNorm: there some gradients are
+    # differences of far larger terms, and the textbook form itself is no more accurate than these let it be.
+    floor = 1e-5 if case in ("constant bytes", "offset") else 0.0
+    assert distances(results, expected, floor).max() < 1e-9
     assert np.abs(results[KEY_BIAS]).max() == 0
 
 

@@ -93,7 +93,7 @@ def calibrate(rows):
         seconds = np.exp(np.mean(np.log(times), axis=1))  # whichever way it is run
         known = np.array([features(form, problem(row["shape"])) for row in rows], float)
         weights[form], _ = nnls(known / seconds[:, None], np.ones(len(rows)))
-    unit = weights["dense"][0]
+    unit = next(weight for weight in weights["dense"] if weight)  # of few shapes, products may have no part
     for form in IMPLEMENTATIONS:
         print(f"{form:9}", " ".join(f"{weight / unit:10.3g}" for weight in weights[form]))
 

@@ -60,6 +60,9 @@ def train(
     image_size: ImageSize = None,
     permute_pixels: PermutePixels = None,
     strict: Strict = False,
+    network: Annotated[
+        str, typer.Option(help="perceiver, or resnet18: what it is compared with, on the same data and budget.")
+    ] = "perceiver",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training examples.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At the top of the schedule.")] = None,
@@ -72,6 +75,7 @@ def train(
     cut_mix: Annotated[float | None, typer.Option(help="Strength of CutMix, from 0 to 1.")] = None,
     patch_size: Annotated[int | None, typer.Option(help="Joins patches of pixels to one byte.")] = None,
     stem: Annotated[str | None, typer.Option(help="conv: a small convolution in front.")] = None,
+    num_stem_layers: Annotated[int | None, typer.Option(help="Convolutions of the stem; each halves the axes.")] = None,
     positions: Annotated[str | None, typer.Option(help="fourier, learned or none.")] = None,
     num_bands: Annotated[int | None, typer.Option(help="Fourier bands per axis.")] = None,
     num_latents: Annotated[int | None, typer.Option(help="Rows of the latent array.")] = None,
@@ -100,9 +104,11 @@ def train(
             seed=seed,
             source=_source(modality, data_dir, image_size, strict),
             preprocess={"permute_seed": permute_pixels},
+            network=network,
             model={
                 "patch_size": patch_size,
                 "stem": stem,
+                "num_stem_layers": num_stem_layers,
                 "positions": positions,
                 "num_bands": num_bands,
                 "num_latents": num_latents,

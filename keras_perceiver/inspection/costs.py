@@ -89,7 +89,13 @@ def mlp_cost(layer, inputs_shape):
 
 def _only_adds(layer):
     """Whether the weights of a layer are no factors of a matrix product."""
-    return type(layer).__name__ in {"LatentArray", "LearnedPositions", "ModalityEncoding", "LayerNormalization"}
+    return type(layer).__name__ in {
+        "LatentArray",
+        "LearnedPositions",
+        "ModalityEncoding",
+        "LayerNormalization",
+        "BatchNormalization",
+    }
 
 
 def item_bytes(dtype):

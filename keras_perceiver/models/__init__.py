@@ -1,7 +1,11 @@
 """Functions that return a `keras.Model` built through the functional API."""
 
+from keras_perceiver.models.baselines import build_resnet18
 from keras_perceiver.models.classifier import build_classifier
 from keras_perceiver.models.encoder import build_encoder
 from keras_perceiver.models.presets import PRESETS, build_preset
 
-__all__ = ["PRESETS", "build_classifier", "build_encoder", "build_preset"]
+# By name: what `train` can train, functions of (input_shape, num_classes, ..).
+NETWORKS = {"perceiver": build_classifier, "resnet18": build_resnet18}
+
+__all__ = ["NETWORKS", "PRESETS", "build_classifier", "build_encoder", "build_preset", "build_resnet18"]

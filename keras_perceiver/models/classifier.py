@@ -34,11 +34,11 @@ def build_classifier(input_shape, num_classes, *, name="perceiver_classifier", d
     require_positive(num_classes=num_classes)
     encoder = build_encoder(input_shape, dtype=dtype, **encoder_arguments)
     pooled = keras.layers.GlobalAveragePooling1D(name="latent_mean", dtype=dtype)(encoder.output)  # (B, D)
-    head = keras.layers.Dense(num_classes, kernel_initializer="zeros", name="logits", dtype=_logits_dtype(dtype))
+    head = keras.layers.Dense(num_classes, kernel_initializer="zeros", name="logits", dtype=logits_dtype(dtype))
     return with_policy(keras.Model(encoder.input, head(pooled), name=name), dtype)
 
 
-def _logits_dtype(dtype):
+def logits_dtype(dtype):
     """Logits leave the model in at least float32: the loss and every server need them so."""
     policy = keras.dtype_policies.get(dtype) if dtype is not None else keras.config.dtype_policy()
     return keras.DTypePolicy("float32") if "16" in policy.compute_dtype else policy

@@ -25,6 +25,7 @@ def build_encoder(
     patch_size=None,
     stem=None,
     stem_channels=64,
+    num_stem_layers=1,
     positions="fourier",
     num_bands=64,
     max_resolution=None,
@@ -59,8 +60,9 @@ def build_encoder(
             (B, S_1, .., S_d) bool, True where a byte is real; a lone input is called `inputs`.
         patch_size: of `Patches` that shorten the byte array before positions are attached, a number or one
             per axis; for several modalities also `{modality: patch_size}`. None for single elements, as in the paper.
-        stem: None, or "conv" for a trained convolution in front: 3 wide along each axis, in steps of 2, with a GELU.
-        stem_channels: of that convolution.
+        stem: None, or "conv" for trained convolutions in front: 3 wide along each axis, in steps of 2, with a GELU.
+        stem_channels: of the last of these convolutions; each one before it has half as many.
+        num_stem_layers: how many convolutions; each halves the length of every axis.
         positions: "fourier", "learned" or "none".
         num_bands: K, Fourier bands per axis.
         max_resolution: μ, see `FourierPositions`; for several modalities also `{modality: μ}`.
@@ -91,7 +93,7 @@ def build_encoder(
 
     Reference: Jaegle et al. 2021, section 3 and appendix C.
     """
-    require_positive(num_blocks=num_blocks, num_cross_attends=num_cross_attends)
+    require_positive(num_blocks=num_blocks, num_cross_attends=num_cross_attends, num_stem_layers=num_stem_layers)
     require_at_least(0, num_self_attention_layers=num_self_attention_layers)
     require_one_of(POSITIONS, positions=positions)
     require_one_of((None, "conv"), stem=stem)
@@ -109,7 +111,7 @@ def build_encoder(
     for modality, tensor in content.items():
         resolution = max_resolution.get(modality) if isinstance(max_resolution, dict) else max_resolution
         patch = patch_size.get(modality) if isinstance(patch_size, dict) else patch_size
-        tensor = _front(modality, tensor, patch, stem, stem_channels, dtype)
+        tensor = _front(modality, tensor, patch, stem, stem_channels, num_stem_layers, dtype)
         segments[modality] = _segment(
             modality, tensor, masks.get(modality), positions, num_bands, resolution, position_channels, dtype
         )
@@ -228,18 +230,22 @@ def _check_front(patch_size, stem, padding_mask):
     )
 
 
-def _front(modality, content, patch_size, stem, stem_channels, dtype):
-    """The content as single elements, as patches, or behind a small convolution."""
+def _front(modality, content, patch_size, stem, stem_channels, num_stem_layers, dtype):
+    """The content as single elements, as patches, or behind small convolutions."""
     if patch_size is not None:
         return Patches(patch_size, name=f"{modality}_patches", dtype=dtype)(content)  # (B, S_1/p_1, .., p_1·..·c)
     if stem is None:
         return content
     axes = len(content.shape) - 2
     require(axes in CONVOLUTIONS, "`stem` must stand before 1, 2 or 3 index axes", stem=stem, number_of_axes=axes)
-    convolution = CONVOLUTIONS[axes](
-        stem_channels, 3, strides=2, padding="same", activation="gelu", name=f"{modality}_stem", dtype=dtype
-    )
-    return convolution(content)  # (B, ceil(S_1/2), .., stem_channels)
+    for layer in range(num_stem_layers):
+        channels = max(1, stem_channels // 2 ** (num_stem_layers - 1 - layer))
+        name = f"{modality}_stem_{layer + 1}"
+        convolution = CONVOLUTIONS[axes](
+            channels, 3, strides=2, padding="same", activation="gelu", name=name, dtype=dtype
+        )
+        content = convolution(content)  # (B, ceil(S_1 / 2), .., channels)
+    return content
 
 
 def _segment(modality, content, mask, positions, num_bands, max_resolution, position_channels, dtype):

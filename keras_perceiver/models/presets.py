@@ -4,20 +4,24 @@ from keras_perceiver._checks import require_one_of
 from keras_perceiver.models.classifier import build_classifier
 
 PRESETS = {
-    # For pictures of any data set, whose shape and classes replace these; a first guess, to be tuned.
+    # Ours: for pictures of any data set, whose shape and classes replace these, on two cores. What helped is written
+    # down beside its recipe.
     "image": {
         "input_shape": (64, 64, 3),
         "num_classes": 10,
+        "stem": "conv",
+        "stem_channels": 64,
+        "num_stem_layers": 2,
         "positions": "fourier",
-        "num_bands": 16,
-        "num_latents": 64,
+        "num_bands": 6,
+        "num_latents": 32,
         "latent_dim": 128,
         "num_blocks": 2,
         "num_cross_attends": 2,
-        "num_cross_attention_heads": 4,
+        "num_cross_attention_heads": 2,
         "cross_attention_head_dim": 32,
-        "num_self_attention_layers": 3,
-        "num_self_attention_heads": 8,
+        "num_self_attention_layers": 2,
+        "num_self_attention_heads": 4,
     },
     # Jaegle et al. 2021, section 4.1 and appendix C: 44,912,254 parameters.
     "imagenet": {
@@ -56,5 +60,13 @@ PRESETS = {
 
 def build_preset(preset, **overrides):
     """Builds the model that `PRESETS` knows by that name, with arguments of `build_classifier` replaced."""
+    return build_classifier(**preset_arguments(preset, overrides))
+
+
+def preset_arguments(preset, overrides):
+    """Arguments of `build_classifier`: the preset's, some of them replaced. Patches take the place of a stem."""
     require_one_of(PRESETS, preset=preset)
-    return build_classifier(**{**PRESETS[preset], **overrides})
+    arguments = {**PRESETS[preset], **overrides}
+    if overrides.get("patch_size") is not None and "stem" not in overrides:
+        arguments["stem"] = None
+    return arguments

@@ -1,16 +1,18 @@
 """The main job: data -> a trained, evaluated and exported model in a run folder."""
 
 import dataclasses
+import inspect
 import shutil
 import time
 
 import keras
 from rich.console import Console
 
-from keras_perceiver._checks import require, require_folder
+from keras_perceiver._checks import require, require_folder, require_one_of
 from keras_perceiver.data import MODALITIES, load_source, steps_per_epoch
 from keras_perceiver.export import export_saved_model
-from keras_perceiver.models import PRESETS, build_classifier
+from keras_perceiver.models import NETWORKS
+from keras_perceiver.models.presets import preset_arguments
 from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.feeding import evaluation_data, file_errors, training_data
 from keras_perceiver.training.plots import plot_confusion_matrix, plot_curves
@@ -28,6 +30,7 @@ def train(
     seed=0,
     source=None,
     preprocess=None,
+    network="perceiver",
     model=None,
     recipe=None,
     callbacks=(),
@@ -41,12 +44,14 @@ def train(
 
     Args:
         data: name or path of the data set, see `load_source`, or a `Source`, such as `dataset_source` makes.
-        output: the run folder; None for `runs/<name>-seed<seed>`, with the name of the data set.
+        output: the run folder; None for `runs/<name>-seed<seed>`, with the name of the data set; that of another
+            network than the Perceiver is `<name>-<network>`.
         shelf: the folder where the SavedModel is put as `<name>/<version>/`.
         seed: of initial weights, order of the data and augmentation.
         source: dictionary of arguments of `load_source`, such as `{"image_size": 32}`.
         preprocess: dictionary of arguments of what stands before the model, see `preprocess_images`.
-        model: dictionary of arguments of `build_classifier` in place of the preset's.
+        network: key of `NETWORKS`: the Perceiver, or a specialised network to compare it with.
+        model: dictionary of arguments of the function that builds it, in place of the preset's.
         recipe: dictionary of attributes of `Recipe` in place of the preset's.
         callbacks: Keras callbacks beside the run's own.
         checkpoint_seconds: least time between two checkpoints, which are taken at the end of an epoch.
@@ -60,11 +65,13 @@ def train(
             folder holds another run; before anything is written.
     """
     require(isinstance(seed, int) and 0 <= seed < 2**32, "`seed` must be an integer from 0 to 4,294,967,295", seed=seed)
+    require_one_of(NETWORKS, network=network)
     console = console or Console()
     began = time.monotonic()
     options = {name: value for name, value in (source or {}).items() if value is not None}
     source = load_source(data, console=console, **options)
-    run = Run(output or f"runs/{source.name}-seed{seed}")
+    name = source.name if network == "perceiver" else f"{source.name}-{network}"
+    run = Run(output or f"runs/{name}-seed{seed}")
     if run.has_begun:
         source = continued_source(source, data, run, options, console)
     require(
@@ -72,27 +79,27 @@ def train(
         "Each example must have one label, as models are not trained on several yet",
         classes=len(source.class_names),
     )
-    config = configuration(source, seed, model or {}, recipe or {}, preprocess or {})
+    config = configuration(source, seed, network, model or {}, recipe or {}, preprocess or {})
     recipe = resolved_recipe(source, recipe or {})
     keras.utils.set_random_seed(seed)
-    network = build_classifier(**config["model"], name=f"{source.name}_perceiver")
+    built = NETWORKS[network](**config["model"], name=f"{source.name}_{network}")
     steps = steps_per_epoch(source.splits["train"], recipe.batch_size)
     require_folder(shelf=shelf)
     resumed = run.claim(config)
     run.write_data(source)
 
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
-    console.print(f"{source.name}: {sizes} examples; a Perceiver of {network.count_params():,} parameters")
+    console.print(f"{source.name}: {sizes} examples; a {network} of {built.count_params():,} parameters")
     for line in source.report.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    recipe.compile(network, steps)
+    recipe.compile(built, steps)
     rows = []
     checkpoints = Checkpoints(run.checkpoint_folder, rows, checkpoint_seconds)
-    done = checkpoints.restore(network) if resumed else 0
+    done = checkpoints.restore(built) if resumed else 0
     if done:
         console.print(f"going on after epoch {done} of {recipe.epochs}")
     fit(
-        network,
+        built,
         source,
         recipe,
         seed,
@@ -101,15 +108,15 @@ def train(
         console=console,
         callbacks=[History(rows, run.write_history), checkpoints, ProgressBar(console, recipe.epochs), *callbacks],
     )
-    network.save(run.model_path)
+    built.save(run.model_path)
 
-    metrics = evaluate_model(network, source, preprocess=config["preprocess"])
+    metrics = evaluate_model(built, source, preprocess=config["preprocess"])
     plot_curves(rows, run.folder / "curves.png")
     plot_confusion_matrix(
         metrics["confusion_matrix"], source.class_names, metrics["accuracy"], run.folder / "confusion_matrix.png"
     )
     before = MODALITIES[source.modality].preprocess(**config["preprocess"])
-    export = export_saved_model(network, source.name, source.class_names, shelf=shelf, preprocess=before)
+    export = export_saved_model(built, name, source.class_names, shelf=shelf, preprocess=before)
     metrics["export"] = str(export)
     metrics["seconds"] = round(time.monotonic() - began, 1)
     run.write_json("metrics.json", metrics)
@@ -136,21 +143,32 @@ def continued_source(source, data, run, options, console):
     return source
 
 
-def configuration(source, seed, model_overrides, recipe_overrides, preprocess=None):
+def configuration(source, seed, network, model_overrides, recipe_overrides, preprocess=None):
     """Everything that a run is known by, as JSON holds it: data, model, training and seed."""
     return {
         "data": source.data,
         "source": source.description(),
         "preprocess": {name: value for name, value in (preprocess or {}).items() if value is not None},
+        "network": network,
         "model": {
-            **PRESETS[source.preset],
+            **_model_arguments(source, network, model_overrides),
             "input_shape": source.example_shape,
             "num_classes": len(source.class_names),
-            **{name: value for name, value in model_overrides.items() if value is not None},
         },
         "training": dataclasses.asdict(resolved_recipe(source, recipe_overrides)),
         "seed": seed,
     }
+
+
+def _model_arguments(source, network, overrides):
+    """The preset's arguments with those that are given; the specialised networks have none of the Perceiver's."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    if network == "perceiver":
+        return preset_arguments(source.preset, given)
+    known = inspect.signature(NETWORKS[network]).parameters
+    foreign = sorted(given.keys() - known.keys())
+    require(not foreign, "The network must know what is given for its model", network=network, unknown=foreign)
+    return given
 
 
 def resolved_recipe(source, overrides):

@@ -300,13 +300,20 @@ def test_positions_are_attached_to_what_stands_in_front(front, channels):
 
 def test_a_stem_is_trained_and_patches_own_no_weights():
     names = [w.path for w in build((4, 10, 3), stem="conv").trainable_weights]
-    assert [n for n in names if "stem" in n] == ["inputs_stem/kernel", "inputs_stem/bias"]
+    assert [n for n in names if "stem" in n] == ["inputs_stem_1/kernel", "inputs_stem_1/bias"]
     assert not [w for w in build((4, 10, 3), patch_size=2).weights if "patches" in w.path]
+
+
+def test_each_layer_of_a_stem_halves_every_axis_and_doubles_the_channels():
+    model = build((5, 14, 3), stem="conv", stem_channels=22, num_stem_layers=2)
+    assert model.get_layer("inputs_stem_1").output.shape == (None, 3, 7, 11)
+    assert model.get_layer("inputs_stem_2").output.shape == (None, 2, 4, 22)
 
 
 @pytest.mark.parametrize(
     ("front", "rule"),
     [
+        ({"stem": "conv", "num_stem_layers": 0}, "`num_stem_layers` must be"),
         ({"patch_size": 3}, r"must divide the static length of every axis. Received: patch_size=3, axes=\(4, 10\)"),
         ({"patch_size": 2, "stem": "conv"}, "must not both be given"),
         ({"stem": "cnov"}, "Did you mean 'conv'"),

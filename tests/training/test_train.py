@@ -126,6 +126,30 @@ def test_arguments_that_contradict_each_other_leave_no_folder(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_specialised_network_is_trained_evaluated_and_exported_on_the_same_road(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = dataset_source(two_kinds(), class_names=["dark", "light"], name="brightness")
+    arguments = {"network": "resnet18", "model": {"width": 2}, "console": quiet()}
+    recipe = {**TINY_RECIPE, "epochs": 2, "batch_size": 16, "learning_rate": 0.01}
+    metrics = training.train(source, recipe=recipe, **arguments)
+    run = training.Run("runs/brightness-resnet18-seed0")
+    assert run.config()["network"] == "resnet18"
+    assert run.config()["model"] == {"width": 2, "input_shape": list(source.example_shape), "num_classes": 2}
+    assert training.evaluate(run.folder, data=source)["cross_entropy"] == metrics["cross_entropy"]
+    assert metrics["export"] == "saved_models/brightness-resnet18/1"
+    with pytest.raises(InputError, match="network: 'resnet18' there, 'perceiver' here"):
+        training.train(source, output=run.folder, model=TINY_MODEL, recipe=recipe, console=quiet())
+
+
+@pytest.mark.parametrize(
+    ("network", "rule"), [("resnet", "Did you mean 'resnet18'"), ("resnet18", r"unknown=\['num_latents'\]")]
+)
+def test_a_network_that_is_not_known_or_does_not_know_an_argument_is_refused(tmp_path, network, rule):
+    with pytest.raises(InputError, match=rule):
+        training.train("digits", output=tmp_path / "run", network=network, model={"num_latents": 3}, console=quiet())
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_only_labels_that_mean_something_can_be_learned(shuffled):
     """On shuffled labels a model stays at chance on data that it has not seen; on the true ones it does not."""
@@ -135,7 +159,7 @@ def test_only_labels_that_mean_something_can_be_learned(shuffled):
     splits = {**source.splits, "train": Split(train.examples, labels)}
     source = dataclasses.replace(source, splits=splits)
     recipe = Recipe(epochs=12, batch_size=32, learning_rate=4e-3, jit_compile=False)
-    model = configuration(source, 0, {"num_latents": 8, "latent_dim": 32}, {})["model"]
+    model = configuration(source, 0, "perceiver", {"num_latents": 8, "latent_dim": 32}, {})["model"]
     network = build_classifier(**model)
     recipe.compile(network, len(train) // recipe.batch_size)
     fit(network, source, recipe, seed=0)
@@ -246,6 +270,6 @@ def test_a_file_that_goes_away_while_a_model_trains_is_named(tmp_path, monkeypat
         )
     for file in source.splits["test"].names:
         (tmp_path / "data" / file).unlink()
-    network = build_classifier(**configuration(source, 0, TINY_MODEL, {})["model"])
+    network = build_classifier(**configuration(source, 0, "perceiver", TINY_MODEL, {})["model"])
     with pytest.raises(InputError, match=r"png` must be a readable picture .*No such file"):
         evaluate_model(network, source)

@@ -65,7 +65,9 @@ def forward_and_gradients():
 
 def small_classifier():
     """A model with everything that a file has to keep, and examples for it."""
-    model = randomise(build_classifier(SHAPES["picture"], CLASSES, positions="learned", position_channels=5, **SMALL_MODEL))
+    model = randomise(
+        build_classifier(SHAPES["picture"], CLASSES, positions="learned", position_channels=5, **SMALL_MODEL)
+    )
     rng = np.random.default_rng(5)
     return model, rng.normal(size=(17, *SHAPES["picture"])).astype("float32"), rng.integers(CLASSES, size=17)
 

@@ -43,14 +43,16 @@ def in_own_process(script, settings):
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def timed(step, repeats, seconds):
+def timed(step, repeats, seconds, warm_up=1):
     """Times of `step()` and memory above that of the idle process, the first call apart; `step` waits for its result.
 
-    As many calls as `repeats` after the first one, fewer where they take more than `seconds` together.
+    As many calls as `repeats` after `warm_up`, fewer where they take more than `seconds` together.
     """
     idle, times, first = resident_bytes(), [], time.perf_counter()
     step()
     first = time.perf_counter() - first
+    for _ in range(warm_up - 1):
+        step()
     while not times or (len(times) < repeats and sum(times) < seconds):
         start = time.perf_counter()
         step()

@@ -237,7 +237,8 @@ def device_peak_bytes(library):
 def measure(settings):
     """Seconds, bytes and number of parameters of one pass of one library, in this process."""
     step, parameters = (torch_step if settings["library"] in BUILDERS else our_step)(settings)
-    result = timed(step, settings["repeats"], settings["seconds"]) | {"parameters": parameters}
+    warm_up = 2 if settings["mode"] == "compiled" else 1  # PyTorch may compile anew at the second call
+    result = timed(step, settings["repeats"], settings["seconds"], warm_up) | {"parameters": parameters}
     on_device = device_peak_bytes(settings["library"])
     return result if on_device is None else result | {"peak_bytes": on_device, "idle_bytes": 0}
 
@@ -324,7 +325,12 @@ def measure_all(arguments):
                     dead.add(tuple(key.values()))
                     continue
                 rows.append({"round": round_, **key, **found})
-                print(round_ + 1, *key.values(), f"{found['seconds']:.3f} s {found['peak_bytes'] / 1e9:.2f} GB", flush=True)
+                print(
+                    round_ + 1,
+                    *key.values(),
+                    f"{found['seconds']:.3f} s {found['peak_bytes'] / 1e9:.2f} GB",
+                    flush=True,
+                )
         save(arguments.output, rows, rates)
     return rows, rates
 
@@ -356,7 +362,9 @@ def report(rows, rates):
     rows = medians(rows)
     for case, kind in dict.fromkeys((row["case"], row["pass"]) for row in rows):
         ours = fastest(rows, case=case, library="factored", **{"pass": kind})
-        print(f"\n{case}, {kind}\n{'':12} {'':8} {'s':>8} {'GB':>6} {'first s':>8} {'parameters':>11} {'ours is faster by':>18}")
+        print(
+            f"\n{case}, {kind}\n{'':12} {'':8} {'s':>8} {'GB':>6} {'first s':>8} {'parameters':>11} {'ours is faster by':>18}"
+        )
         for row in (row for row in rows if (row["case"], row["pass"]) == (case, kind)):
             ratio = f"{row['seconds'] / ours['seconds']:18.2f}" if ours else ""
             print(
@@ -380,10 +388,15 @@ def plot(rows, rates, path):
     rows = medians(rows)
     cases = list(dict.fromkeys((row["case"], row["pass"]) for row in rows))
     libraries = [library for library in LIBRARIES if any(row["library"] == library for row in rows)]
-    figure, axes = plt.subplots(2, len(cases), figsize=(3.2 * len(cases) + 1.5, 5.4), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        2, len(cases), figsize=(3.2 * len(cases) + 1.5, 5.4), layout="constrained", squeeze=False
+    )
     for column, (case, kind) in enumerate(cases):
         best = [fastest(rows, case=case, library=library, **{"pass": kind}) for library in libraries]
-        for axis, name, unit, scale in zip(axes[:, column], ("seconds", "peak_bytes"), ("seconds", "GB"), (1, 1e9), strict=True):
+        kinds = (("seconds", "seconds", 1), ("peak_bytes", "GB", 1e9))
+        for axis, (name, unit, scale) in zip(axes[:, column], kinds, strict=True):
+            axes[:, column], ("seconds", "peak_bytes"), ("seconds", "GB"), (1, 1e9), strict=True
+        ):
             shown = [(library, row) for library, row in zip(libraries, best, strict=True) if row]
             values = [row[name] / scale for _, row in shown]
             labels = [f"{library}\n{row['mode']}" for library, row in shown]

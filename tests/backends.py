@@ -1,6 +1,6 @@
 """The numbers of small models on the Keras backend at hand: `KERAS_BACKEND=jax python tests/backends.py FOLDER`.
 
-Leaves `<backend>.npz`, with outputs, gradients and what training makes of a model, and `<backend>.keras` in the folder, and
+Leaves `<backend>.npz`, with outputs, gradients and what training makes of a model, and `<backend>.keras` in the folder;
 records what models that other backends have left there answer. `test_backends.py` compares.
 """
 
@@ -19,7 +19,7 @@ from keras_perceiver.implementations import IMPLEMENTATIONS
 
 CLASSES = 13
 SHAPES = {"picture": (7, 5, 3), "modalities": {"video": (3, 2, 5, 3), "audio": (11, 5)}}
-POSITIONS = ("fourier", "learned")
+POSITIONS = {"picture": "fourier", "modalities": "learned"}
 SETTINGS = {**SMALL_MODEL, "position_channels": 5, "padding_mask": True}
 BLOCK_BYTES = 1100  # so little that the walk over blocks has a loop and a rest
 
@@ -37,12 +37,12 @@ def inputs_of(shape):
 
 
 def forward_and_gradients():
-    """`{name: array}` of logits, and of the gradient of every weight, for each form, positions and kind of input."""
+    """`{name: array}` of logits, and of the gradient of every weight, for each form and kind of input."""
     found = {}
-    for (kind, shape), positions, form in itertools.product(SHAPES.items(), POSITIONS, IMPLEMENTATIONS):
+    for (kind, shape), form in itertools.product(SHAPES.items(), IMPLEMENTATIONS):
         budget = {} if form == "dense" or kind != "picture" else {"cross_attention_memory_budget": BLOCK_BYTES}
         model = build_classifier(
-            shape, CLASSES, positions=positions, cross_attention_implementation=form, **SETTINGS, **budget
+            shape, CLASSES, positions=POSITIONS[kind], cross_attention_implementation=form, **SETTINGS, **budget
         )
         randomise(model)
         inputs = {name: ops.convert_to_tensor(value) for name, value in inputs_of(shape).items()}
@@ -52,12 +52,12 @@ def forward_and_gradients():
         def loss(content, model=model, inputs=inputs, first=first, weight=weight):
             return ops.sum(model({**inputs, first: content}) * weight)
 
-        def step(content, loss=loss, model=model):
-            return gradients(loss, [content], model.trainable_variables)
+        def step(content, loss=loss, model=model, inputs=inputs, first=first):
+            return model({**inputs, first: content}), gradients(loss, [content], model.trainable_variables)
 
-        slopes = compiled(step, MODES[backend()][0])(inputs[first])
-        where = f"{kind}/{positions}/{form}"
-        found[f"{where}/logits"] = model.predict_on_batch(inputs)
+        logits, slopes = compiled(step, MODES[backend()][0])(inputs[first])
+        where = f"{kind}/{form}"
+        found[f"{where}/logits"] = logits
         found[f"{where}/gradient/{first}"] = slopes[0]
         found |= {f"{where}/gradient/{w.path}": s for w, s in zip(model.trainable_variables, slopes[1:], strict=True)}
     return {name: ops.convert_to_numpy(value) for name, value in found.items()}
@@ -65,9 +65,8 @@ def forward_and_gradients():
 
 def small_classifier():
     """A model with everything that a file has to keep, and examples for it."""
-    model = randomise(
-        build_classifier(SHAPES["picture"], CLASSES, positions="learned", position_channels=5, **SMALL_MODEL)
-    )
+    settings = {**SMALL_MODEL, "positions": "learned", "position_channels": 5}
+    model = randomise(build_classifier(SHAPES["picture"], CLASSES, **settings))
     rng = np.random.default_rng(5)
     return model, rng.normal(size=(17, *SHAPES["picture"])).astype("float32"), rng.integers(CLASSES, size=17)
 

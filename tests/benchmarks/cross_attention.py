@@ -63,9 +63,8 @@ def main():
         runs |= build(implementation, arguments)
     medians = in_turns(runs, arguments.repeats)
     modes = MODES[backend()]
-    print(
-        f"one cross-attend, {arguments.size}x{arguments.size}, N={arguments.latents}, B={arguments.batch}, {backend()}"
-    )
+    shape = f"{arguments.size}x{arguments.size}, N={arguments.latents}, B={arguments.batch}"
+    print(f"one cross-attend, {shape}, {backend()}")
     print(f"{'':10} {'pass':10}", *(f"{mode + ' ms':>9}" for mode in modes), f"{'ratio':>7}")
     for name in ("forward", "gradients"):
         reference = None

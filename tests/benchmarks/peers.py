@@ -45,7 +45,7 @@ LIBRARIES = {
     "textbook": 'keras_perceiver, cross_attention_implementation="dense"',
     "krasserm": "perceiver-io, its encoder with our head: the same model",
     "huggingface": "transformers, 1 cross-attend in place of 8, and a decoder with 1 more over the latents",
-    "lucidrains": "perceiver-pytorch, MLPs 8 times as wide into a GEGLU, a latent Transformer of its own in the first block",
+    "lucidrains": "perceiver-pytorch, MLPs of 8 times the width into a GEGLU, the first block unshared",
 }
 REQUIRED = {"krasserm": ("torch", "einops", "fairscale"), "huggingface": ("torch", "transformers")}
 REQUIRED["lucidrains"] = ("torch", "perceiver_pytorch")
@@ -362,9 +362,8 @@ def report(rows, rates):
     rows = medians(rows)
     for case, kind in dict.fromkeys((row["case"], row["pass"]) for row in rows):
         ours = fastest(rows, case=case, library="factored", **{"pass": kind})
-        print(
-            f"\n{case}, {kind}\n{'':12} {'':8} {'s':>8} {'GB':>6} {'first s':>8} {'parameters':>11} {'ours is faster by':>18}"
-        )
+        print(f"\n{case}, {kind}")
+        print(f"{'':21} {'s':>8} {'GB':>6} {'first s':>8} {'parameters':>11} {'ours is faster by':>18}")
         for row in (row for row in rows if (row["case"], row["pass"]) == (case, kind)):
             ratio = f"{row['seconds'] / ours['seconds']:18.2f}" if ours else ""
             print(
@@ -395,8 +394,6 @@ def plot(rows, rates, path):
         best = [fastest(rows, case=case, library=library, **{"pass": kind}) for library in libraries]
         kinds = (("seconds", "seconds", 1), ("peak_bytes", "GB", 1e9))
         for axis, (name, unit, scale) in zip(axes[:, column], kinds, strict=True):
-            axes[:, column], ("seconds", "peak_bytes"), ("seconds", "GB"), (1, 1e9), strict=True
-        ):
             shown = [(library, row) for library, row in zip(libraries, best, strict=True) if row]
             values = [row[name] / scale for _, row in shown]
             labels = [f"{library}\n{row['mode']}" for library, row in shown]

@@ -1,9 +1,8 @@
 """How long it takes until something happens: `python tests/benchmarks/start_up.py`.
 
-Seconds from the start of a process, medians over `--repeats` processes: the imports, what `keras_perceiver` adds to those
-of Keras and its backend, building the ImageNet model, its first training step (tracing and compilation included) at
-224x224 and batch 1, without XLA and with it; and for the command, `--help` and the first answer of `predict`. The
-first step is measured once in each mode, since it takes minutes.
+Medians over `--repeats` processes: the imports, what `keras_perceiver` adds to those of Keras and its backend, and
+building the ImageNet model; for the command, `--help` and the first answer of `predict`. The first training step at
+224x224 and batch 1, tracing and compilation included, without XLA and with it, is measured once, since it takes long.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The numbers of small models on the Keras backend at hand: `KERAS_BACKEND=jax python tests/backends.py FOLDER`.
+"""The numbers of small models on the Keras backend at hand: `KERAS_BACKEND=jax python -m tests.backends FOLDER`.
 
 Leaves `<backend>.npz`, with outputs, gradients and what training makes of a model, and `<backend>.keras` in the folder;
 records what models that other backends have left there answer. `test_backends.py` compares.
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from benchmarks.measuring import MODES, backend, compiled, gradients
 from keras import ops
-from layer_checks import SMALL_MODEL, randomise
 
 from keras_perceiver import build_classifier
 from keras_perceiver.implementations import IMPLEMENTATIONS
+from tests.benchmarks.measuring import MODES, backend, compiled, gradients
+from tests.layer_checks import SMALL_MODEL, randomise
 
 CLASSES = 13
 SHAPES = {"picture": (7, 5, 3), "modalities": {"video": (3, 2, 5, 3), "audio": (11, 5)}}
@@ -47,7 +47,7 @@ def forward_and_gradients():
         randomise(model)
         inputs = {name: ops.convert_to_tensor(value) for name, value in inputs_of(shape).items()}
         first = next(iter(inputs))
-        weight = np.random.default_rng(4).normal(size=(2, CLASSES)).astype("float32")
+        weight = ops.convert_to_tensor(np.random.default_rng(4).normal(size=(2, CLASSES)).astype("float32"))
 
         def loss(content, model=model, inputs=inputs, first=first, weight=weight):
             return ops.sum(model({**inputs, first: content}) * weight)

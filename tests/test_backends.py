@@ -11,11 +11,6 @@ import pytest
 
 from tests import backends
 
-BACKENDS = [
-    "jax",
-    pytest.param("torch", marks=pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="no torch")),
-]
-
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):

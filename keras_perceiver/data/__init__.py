@@ -1,5 +1,7 @@
 """Files and data sets -> `tf.data`. Imported on demand, never by `import keras_perceiver`."""
 
+from keras_perceiver.data.audio import read_audio
+from keras_perceiver.data.audio_features import augment_audio, preprocess_audio, spec_augment
 from keras_perceiver.data.augment import augment_image, mix_batch
 from keras_perceiver.data.examples import Lazy
 from keras_perceiver.data.images import normalize_pixels, preprocess_images, read_image
@@ -17,14 +19,18 @@ __all__ = [
     "Report",
     "Source",
     "Split",
+    "augment_audio",
     "augment_image",
     "dataset_source",
     "evaluation_dataset",
     "load_source",
     "mix_batch",
     "normalize_pixels",
+    "preprocess_audio",
     "preprocess_images",
+    "read_audio",
     "read_image",
+    "spec_augment",
     "steps_per_epoch",
     "training_dataset",
 ]

@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+import av
 import PIL
 
 from keras_perceiver._checks import InputError
@@ -12,7 +13,7 @@ from keras_perceiver.data.examples import in_parallel
 from keras_perceiver.data.modalities import MODALITIES
 from keras_perceiver.data.reports import Problem
 
-VERSION = f"2, Pillow {PIL.__version__}"  # of what is remembered
+VERSION = f"3, Pillow {PIL.__version__}, PyAV {av.__version__}"  # of what is remembered
 
 
 def scan_files(root, paths, modality, console=None):

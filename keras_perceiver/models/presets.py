@@ -23,6 +23,23 @@ PRESETS = {
         "num_self_attention_layers": 2,
         "num_self_attention_heads": 4,
     },
+    # For sounds of any data set: a second of log-mel frames in patches of 4x4 is some 400 bytes; a first guess.
+    "audio": {
+        "input_shape": {"audio": (96, 64, 1)},
+        "num_classes": 10,
+        "padding_mask": True,
+        "patch_size": 4,
+        "positions": "fourier",
+        "num_bands": 8,
+        "num_latents": 32,
+        "latent_dim": 128,
+        "num_blocks": 2,
+        "num_cross_attends": 2,
+        "num_cross_attention_heads": 4,
+        "cross_attention_head_dim": 32,
+        "num_self_attention_layers": 2,
+        "num_self_attention_heads": 8,
+    },
     # Jaegle et al. 2021, section 4.1 and appendix C: 44,912,254 parameters.
     "imagenet": {
         "input_shape": (224, 224, 3),

@@ -134,7 +134,7 @@ READERS = {**dict.fromkeys(MESHES, _read_mesh), ".xyz": _read_text, ".npy": _rea
 
 
 def _checked(cloud):
-    """The cloud, its points about their mean: float32 would keep too few digits of coordinates such as those of maps."""
+    """The cloud, its points about their mean: float32 has too few digits for coordinates of maps."""
     points = cloud.points
     if points.ndim != 2 or points.shape[1] < 3:
         raise ValueError(f"Points must be rows of at least three coordinates, and not of the shape {points.shape}.")
@@ -182,6 +182,11 @@ def sample_points(cloud, num_points):
     return np.asarray(points) * scale
 
 
+def points_dtype(shape):
+    """In which clouds of the shape (M, 3 + e) are kept: points (M, 3 + e) float32, and their mask (M,) bool."""
+    return np.dtype([("points", np.float32, tuple(shape)), ("points_padding_mask", bool, shape[:1])])
+
+
 def read_points(file, shape, extension=None):
     """Reads a mesh or a cloud as the points that a model takes.
 
@@ -190,8 +195,8 @@ def read_points(file, shape, extension=None):
         shape: (M, 3 + e): M points, e features of each.
 
     Returns:
-        `{"points": (M, 3 + e) float32, "points_padding_mask": (M,) bool}`: coordinates about their mean; the mask is
-        True where a point is real, and zeros stand for the others.
+        Scalar of `points_dtype(shape)`: coordinates about their mean; the mask is True where a point is real, and
+        zeros stand for the others.
 
     Raises:
         InputError: as `load_cloud`, and where the points of the file have not e features.
@@ -206,9 +211,10 @@ def read_points(file, shape, extension=None):
         expected=channels - 3,
     )
     drawn = sample_points(cloud, num_points)
-    points, mask = np.zeros(shape, np.float32), np.arange(num_points) < len(drawn)
-    points[: len(drawn)] = drawn
-    return {"points": points, "points_padding_mask": mask}
+    example = np.zeros((), points_dtype(shape))
+    example["points"][: len(drawn)] = drawn
+    example["points_padding_mask"][: len(drawn)] = True
+    return example
 
 
 def scan_points(file, extension=None):

@@ -1,7 +1,7 @@
 """Video: reading clips of films, and what every model of video needs in front of it.
 
-PyAV, which carries FFmpeg, decodes. A clip is T frames at a given rate, each as it is seen at its moment, as uint8 pixels
-(T, H, W, 3). A film that ends before its clip stays at its last frame.
+PyAV, which carries FFmpeg, decodes. A clip is T frames at a given rate, each as it is seen at its moment, as uint8
+pixels (T, H, W, 3). A film that ends before its clip stays at its last frame.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ MIN_DECODED = 2**16  # pixels that a frame counts for at least
 SCAN_FRAMES = 32  # that are decoded to examine a film
 
 DEFAULT_FRAMES = 16
+DEFAULT_RATE = 25  # frames per second of films without times
 NATIVE_SIZE = 64  # films that all have one size, up to this many pixels each way, enter the model as they are
 DEFAULT_SIZE = 64  # frames of others are resized to this many pixels each way
 
@@ -55,8 +56,8 @@ def read_video(file, shape, *, frame_rate=None, start_time=0.0):
         (T, H, W, 3) uint8.
 
     Raises:
-        InputError: where the file is missing, is no film that can be decoded, or is larger than `MAX_FILE_BYTES`, one of
-            its frames than `MAX_PIXELS`, or what must be decoded for the clip than `MAX_DECODED`.
+        InputError: where the file is missing, is no film that can be decoded, or is larger than `MAX_FILE_BYTES`, one
+            of its frames than `MAX_PIXELS`, or what must be decoded for the clip than `MAX_DECODED`.
     """
     num_frames, height, width, channels = shape
     require(channels == 3, "A model of video must have 3 channels", shape=tuple(shape))
@@ -188,7 +189,7 @@ def _frames(container, stream, start_time):
     origin = _origin(container, stream)
     if start_time:
         container.seek(int((origin + start_time) / stream.time_base), stream=stream)
-    decoded, number, rate = 0, 0, float(stream.average_rate or 25)
+    decoded, number, rate = 0, 0, float(stream.average_rate or DEFAULT_RATE)
     try:
         for frame in container.decode(stream):
             _check_size(frame.width, frame.height)
@@ -212,7 +213,7 @@ def _origin(container, stream):
 def _length(file):
     """`(frames, seconds)` of a film: counted, as headers may be wrong; nothing is decoded."""
     with _opened(file) as (container, stream):
-        first, last, count = None, 0, 0
+        first, last, count = None, -math.inf, 0
         try:
             for packet in container.demux(stream):
                 if packet.pts is None or not packet.size:
@@ -225,10 +226,9 @@ def _length(file):
             pass  # what is left of a file that was cut off
         if not count:
             raise ValueError("It has no frames.")
-        seconds = (
-            count / float(stream.average_rate or 25) if first is None else float((last - first) * stream.time_base)
-        )
-    return count, seconds
+        if first is None:
+            return count, count / float(stream.average_rate or DEFAULT_RATE)
+        return count, float((last - first) * stream.time_base)
 
 
 def _pixels(frame, height, width):

@@ -48,7 +48,7 @@ def frames_alike(augment):
 
 def jitter_colors(strength):
     """Other brightness, contrast and saturation, for clips: their frames stand below each other as one picture."""
-    settings = {"value_range": (0, 255), "dtype": "float32"}
+    settings = {"value_range": (0, 1), "dtype": "float32"}  # Keras' saturation is right in no other range
     layers = [
         keras.layers.RandomBrightness(strength, **settings),
         keras.layers.RandomContrast(strength, **settings),
@@ -57,9 +57,9 @@ def jitter_colors(strength):
 
     def augment_clip(clip, seed):
         frames, height, width, channels = clip.shape
-        picture = tf.reshape(clip, (1, frames * height, width, channels))
+        picture = tf.reshape(clip / 255, (1, frames * height, width, channels))
         for number, layer in enumerate(layers):
             picture = keras_augment(layer, picture, tf.random.experimental.stateless_fold_in(seed, number))
-        return tf.reshape(picture, clip.shape)
+        return tf.reshape(picture * 255, clip.shape)
 
     return augment_clip

@@ -338,20 +338,20 @@ def test_the_positions_of_a_cloud_are_its_first_channels():
     rows = np.concatenate([CLOUD[..., 3:], features], axis=-1)  # [features of the point | raw | sin | cos]
     textbook = build((7, rows.shape[-1]), positions="none")
     textbook.set_weights(model.get_weights())
-    assert_close(model(CLOUD), textbook(rows.astype("float32")))
+    assert_close(model(CLOUD), textbook(rows.astype("float32")), 1e-5)
 
 
 def test_a_cloud_has_no_order_and_masked_points_have_no_influence():
-    model = build((7, 5), padding_mask=True, **CLOUDS)
+    model = build((None, 5), padding_mask=True, **CLOUDS)
     randomise(model)
     mask = np.arange(7) < np.array([[5], [7]])
     expected = model({"inputs": CLOUD, "inputs_padding_mask": mask})
     order = RNG.permutation(7)
-    assert_close(model({"inputs": CLOUD[:, order], "inputs_padding_mask": mask[:, order]}), expected)
+    assert_close(model({"inputs": CLOUD[:, order], "inputs_padding_mask": mask[:, order]}), expected, 1e-5)
     other = np.where(mask[..., None], CLOUD, np.nan).astype("float32")
     np.testing.assert_array_equal(model({"inputs": other, "inputs_padding_mask": mask}), expected)
     cut = model({"inputs": CLOUD[:1, :5], "inputs_padding_mask": mask[:1, :5]})
-    assert_close(cut, expected[:1])
+    assert_close(cut, expected[:1], 1e-5)
 
 
 def test_a_cloud_depends_on_coordinates_and_features():

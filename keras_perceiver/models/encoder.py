@@ -60,6 +60,7 @@ def build_encoder(
             (B, S_1, .., S_d) bool, True where a byte is real; a lone input is called `inputs`.
         patch_size: of `Patches` that shorten the byte array before positions are attached, a number or one
             per axis; for several modalities also `{modality: patch_size}`. None for single elements, as in the paper.
+            With a mask a patch is real where any of its elements is, and those that are not are zeros in it.
         stem: None, or "conv" for a trained convolution in front: 3 wide along each axis, in steps of 2, with a GELU.
         stem_channels: of that convolution.
         positions: "fourier" or "learned", those of a grid; "coordinates" for clouds of points, whose first three
@@ -114,9 +115,9 @@ def build_encoder(
     for modality, tensor in content.items():
         resolution = max_resolution.get(modality) if isinstance(max_resolution, dict) else max_resolution
         patch = patch_size.get(modality) if isinstance(patch_size, dict) else patch_size
-        tensor = _front(modality, tensor, patch, stem, stem_channels, dtype)
+        tensor, mask = _front(modality, tensor, masks.get(modality), patch, stem, stem_channels, dtype)
         segments[modality] = _segment(
-            modality, tensor, masks.get(modality), positions, num_bands, resolution, position_channels, dtype
+            modality, tensor, mask, positions, num_bands, resolution, position_channels, dtype
         )
     if len(segments) > 1:
         byte_array = ModalityEncoding(name="modality_encoding", dtype=dtype)(segments)
@@ -217,7 +218,7 @@ def _inputs(input_shape, padding_mask):
 
 
 def _check_front(patch_size, stem, padding_mask):
-    """Requires that at most one thing stands in front, and nothing that would mix real and padded bytes."""
+    """Requires that at most one thing stands in front, and no convolution that would mix real and padded bytes."""
     require(
         patch_size is None or stem is None,
         "`patch_size` and `stem` must not both be given, as each shortens the byte array",
@@ -225,10 +226,9 @@ def _check_front(patch_size, stem, padding_mask):
         stem=stem,
     )
     require(
-        not padding_mask or (patch_size is None and stem is None),
-        "`padding_mask` must be False where `patch_size` or `stem` joins neighbouring bytes, real and padded ones",
+        not padding_mask or stem is None,
+        "`padding_mask` must be False where `stem` mixes neighbouring bytes, real and padded ones",
         padding_mask=padding_mask,
-        patch_size=patch_size,
         stem=stem,
     )
 
@@ -254,18 +254,23 @@ def _check_coordinates(input_shape, patch_size, stem, max_resolution):
     )
 
 
-def _front(modality, content, patch_size, stem, stem_channels, dtype):
-    """The content as single elements, as patches, or behind a small convolution."""
+def _front(modality, content, mask, patch_size, stem, stem_channels, dtype):
+    """The content as single elements, as patches, or behind a small convolution; and its mask."""
     if patch_size is not None:
-        return Patches(patch_size, name=f"{modality}_patches", dtype=dtype)(content)  # (B, S_1/p_1, .., p_1·..·c)
+        patches = Patches(patch_size, name=f"{modality}_patches", dtype=dtype)
+        if mask is not None:
+            elements = keras.ops.expand_dims(mask, -1)  # (B, S_1, .., S_d, 1)
+            content = keras.ops.where(elements, content, keras.ops.zeros_like(content))
+            mask = keras.ops.any(Patches(patch_size, name=f"{modality}_mask_patches", dtype="bool")(elements), axis=-1)
+        return patches(content), mask  # (B, S_1/p_1, .., p_1·..·c), (B, S_1/p_1, ..)
     if stem is None:
-        return content
+        return content, mask
     axes = len(content.shape) - 2
     require(axes in CONVOLUTIONS, "`stem` must stand before 1, 2 or 3 index axes", stem=stem, number_of_axes=axes)
     convolution = CONVOLUTIONS[axes](
         stem_channels, 3, strides=2, padding="same", activation="gelu", name=f"{modality}_stem", dtype=dtype
     )
-    return convolution(content)  # (B, ceil(S_1/2), .., stem_channels)
+    return convolution(content), None  # (B, ceil(S_1/2), .., stem_channels)
 
 
 def _segment(modality, content, mask, positions, num_bands, max_resolution, position_channels, dtype):

@@ -311,7 +311,7 @@ def test_a_stem_is_trained_and_patches_own_no_weights():
         ({"patch_size": 3}, r"must divide the static length of every axis. Received: patch_size=3, axes=\(4, 10\)"),
         ({"patch_size": 2, "stem": "conv"}, "must not both be given"),
         ({"stem": "cnov"}, "Did you mean 'conv'"),
-        ({"patch_size": 2, "padding_mask": True}, "`padding_mask` must be False"),
+        ({"stem": "conv", "padding_mask": True}, "`padding_mask` must be False"),
         ({"patch_size": {"image": 2}}, "`modality` must be one of 'inputs'"),
     ],
 )
@@ -383,3 +383,19 @@ def test_a_model_of_clouds_is_saved_and_loaded(tmp_path):
 def test_what_a_cloud_needs(arguments, message):
     with pytest.raises(InputError, match=message):
         build(**{"input_shape": (7, 3), "positions": "coordinates", **arguments})
+
+
+def test_of_patches_with_a_mask_those_with_a_real_element_are_real_and_what_is_masked_has_no_influence():
+    model = build((12, 10, 3), patch_size=(4, 5), padding_mask=True)
+    draws = np.random.default_rng(3)
+    inputs = draws.normal(size=(2, 12, 10, 3)).astype("float32")
+    mask = np.zeros((2, 12, 10), bool)
+    mask[:, :5] = True  # the second row of patches is real by one row of its elements, the third is not
+    other = np.where(mask[..., None], inputs, np.float32(np.nan))
+    latents = model({"inputs": inputs, "inputs_padding_mask": mask})
+    np.testing.assert_array_equal(latents, model({"inputs": other, "inputs_padding_mask": mask}))
+    changed = inputs.copy()
+    changed[:, 4, 0] += 1.0
+    assert not np.allclose(latents, model({"inputs": changed, "inputs_padding_mask": mask}))
+    mask[:, 5:8] = True  # changes nothing about which patches are real, but these elements now count
+    assert not np.allclose(latents, model({"inputs": inputs, "inputs_padding_mask": mask}))

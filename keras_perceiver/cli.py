@@ -41,7 +41,7 @@ ClipSeconds = Annotated[
 ]
 FrameSize = Annotated[
     int | None,
-    typer.Option(help="Pixels each way that frames of films are resized to.", show_default="their own, or 64"),
+    typer.Option(help="Pixels each way that frames are resized to.", show_default="their own, or 64"),
 ]
 NumFrames = Annotated[int | None, typer.Option(help="Frames of a film, evenly spread over it.", show_default="16")]
 NumPoints = Annotated[

@@ -3,17 +3,17 @@
 from keras_perceiver.data.audio import read_audio
 from keras_perceiver.data.audio_features import augment_audio, preprocess_audio, spec_augment
 from keras_perceiver.data.augment import augment_image, mix_batch
-from keras_perceiver.data.augment_points import augment_points
-from keras_perceiver.data.augment_video import augment_video
 from keras_perceiver.data.examples import Lazy
 from keras_perceiver.data.images import normalize_pixels, preprocess_images, read_image
 from keras_perceiver.data.modalities import MODALITIES, Modality
 from keras_perceiver.data.pipeline import evaluation_dataset, steps_per_epoch, training_dataset
+from keras_perceiver.data.point_augmentation import augment_points
 from keras_perceiver.data.points import preprocess_points, read_points
 from keras_perceiver.data.reports import Problem, Report
 from keras_perceiver.data.sources import Source, dataset_source, load_source
 from keras_perceiver.data.splits import Split
 from keras_perceiver.data.video import preprocess_video, read_video
+from keras_perceiver.data.video_augmentation import augment_video
 
 __all__ = [
     "MODALITIES",

@@ -7,11 +7,11 @@ from keras_perceiver.data import (
     audio,
     audio_features,
     augment,
-    augment_points,
-    augment_video,
     images,
+    point_augmentation,
     points,
     video,
+    video_augmentation,
 )
 
 
@@ -91,17 +91,17 @@ _augment_image.__wrapped__ = augment.augment_image  # its settings, for `inspect
 
 
 def _augment_video(shape, **settings):
-    return augment_video.augment_video(**settings)
+    return video_augmentation.augment_video(**settings)
 
 
-_augment_video.__wrapped__ = augment_video.augment_video
+_augment_video.__wrapped__ = video_augmentation.augment_video
 
 
 def _augment_points(shape, **settings):
-    return augment_points.augment_points(**settings)
+    return point_augmentation.augment_points(**settings)
 
 
-_augment_points.__wrapped__ = augment_points.augment_points
+_augment_points.__wrapped__ = point_augmentation.augment_points
 
 
 def _audio_input_shape(shape, **settings):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data.augment_points import augment_points
+from keras_perceiver.data.point_augmentation import augment_points
 
 POINTS = np.random.default_rng(0).normal(size=(1009, 5)).astype(np.float32)
 EXAMPLE = {"points": tf.constant(POINTS), "points_padding_mask": tf.constant(np.arange(1009) < 907)}

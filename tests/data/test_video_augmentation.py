@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data.augment_video import augment_video
+from keras_perceiver.data.video_augmentation import augment_video
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (13, 11, 3)).astype(np.float32)
 STILL = tf.constant(np.broadcast_to(PICTURE, (7, 13, 11, 3)))

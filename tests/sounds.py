@@ -9,7 +9,7 @@ import numpy as np
 CODECS = {  # by the name of the format: container, codec, sample format
     "wav": ("wav", "pcm_s16le", "s16"),
     "flac": ("flac", "flac", "s16"),
-    "ogg": ("ogg", "libvorbis", "fltp"),
+    "ogg": ("ogg", "libopus", "flt"),
     "mp3": ("mp3", "libmp3lame", "fltp"),
     "aac": ("adts", "aac", "fltp"),
     "m4a": ("mp4", "aac", "fltp"),
@@ -23,7 +23,8 @@ def sine(hertz, seconds, rate, amplitude=0.5):
 
 def wav_bytes(samples, rate, width=2):
     """A WAV file of (S,) or (S, channels) float in [-1, 1) with `width` bytes a sample."""
-    samples = np.asarray(samples, np.float64).reshape(len(samples), -1)
+    samples = np.asarray(samples, np.float64)
+    samples = samples[:, None] if samples.ndim == 1 else samples
     if width == 1:
         content = (np.rint(samples * 128) + 128).clip(0, 255).astype(np.uint8).tobytes()
     else:

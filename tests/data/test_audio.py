@@ -47,11 +47,12 @@ def test_samples_that_are_kept_are_those_of_tensorflows_own_decoder():
 @pytest.mark.parametrize("kind", CODECS)
 def test_every_format_gives_the_sine_that_was_encoded(kind):
     content = encoded(sine(440, 1.0, 16000), 16000, kind)
-    samples, rate = decode_audio(content, None, 9.0)
+    samples, rate = decode_audio(content, 16000, 9.0)  # Opus knows 48 kHz only
     spectrum = np.abs(np.fft.rfft(samples[2000:14000]))  # codecs put silence around it
     assert rate == 16000
     assert np.argmax(spectrum) == 440 * 12000 // 16000
-    assert abs(np.sqrt(2 * np.mean(samples[2000:14000] ** 2)) - 0.5) < 0.02
+    loudness = 0.475 if kind == "mp3" else 0.5  # LAME encodes 0.95 of it
+    assert abs(np.sqrt(2 * np.mean(samples[2000:14000] ** 2)) - loudness) < 0.01
     if kind in ("wav", "flac"):
         np.testing.assert_allclose(samples, sine(440, 1.0, 16000), atol=1 / 32768)
 
@@ -129,7 +130,7 @@ def test_illegal_rates_and_windows_are_refused(asked):
 
 def test_clips_cover_a_file_from_its_first_sample_to_its_last():
     shape = (7, 1000, 31)
-    example = {"samples": tf.range(31, dtype=tf.int16), "length": tf.constant(23)}
+    example = {"samples": tf.constant(np.arange(31), tf.int16), "length": tf.constant(23)}
     assert count_clips([0.001, 0.007, 0.008, 0.023, 99.0], shape).tolist() == [1, 1, 2, 4, 5]
     clips = [np.rint(clip_of(example, shape, n, 4)["samples"] * 32768).astype(int) for n in range(4)]
     assert clips[0].tolist() == list(range(7))

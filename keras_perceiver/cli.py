@@ -39,6 +39,17 @@ SampleRate = Annotated[
 ClipSeconds = Annotated[
     float | None, typer.Option(help="Window of sounds, in seconds.", show_default="holds 95 % of them, at most 10")
 ]
+FrameSize = Annotated[
+    int | None,
+    typer.Option(help="Pixels each way that frames are resized to.", show_default="their own, or 64"),
+]
+NumFrames = Annotated[int | None, typer.Option(help="Frames of a film, evenly spread over it.", show_default="16")]
+NumPoints = Annotated[
+    int | None, typer.Option(help="Points of a cloud, at most.", show_default="those of the largest, at most 2,048")
+]
+ColorJitter = Annotated[float | None, typer.Option(help="Films: strength of other colours, from 0 to 1.")]
+RotationAxis = Annotated[str | None, typer.Option(help="Clouds: x, y or z, about which they are turned.")]
+JitterStd = Annotated[float | None, typer.Option(help="Clouds: noise of coordinates, in parts of the cloud's size.")]
 AudioInput = Annotated[str | None, typer.Option(help="log_mel or raw samples.", show_default="log_mel")]
 MelBins = Annotated[int | None, typer.Option(help="Bins of the mel scale.", show_default="64")]
 TimeMasks = Annotated[int | None, typer.Option(help="SpecAugment: stretches of time that are hidden.", min=0)]
@@ -71,6 +82,9 @@ def train(
     permute_pixels: PermutePixels = None,
     sample_rate: SampleRate = None,
     clip_seconds: ClipSeconds = None,
+    frame_size: FrameSize = None,
+    num_frames: NumFrames = None,
+    num_points: NumPoints = None,
     audio_input: AudioInput = None,
     num_mel_bins: MelBins = None,
     strict: Strict = False,
@@ -84,6 +98,9 @@ def train(
     crop_min_area: CropMinArea = None,
     flip_rate: FlipRate = None,
     rand_augment_layers: RandAugmentLayers = None,
+    color_jitter: ColorJitter = None,
+    rotation_axis: RotationAxis = None,
+    jitter_std: JitterStd = None,
     time_masks: TimeMasks = None,
     frequency_masks: FrequencyMasks = None,
     rand_augment_magnitude: Annotated[float | None, typer.Option(help="Of each, from 0 to 10.")] = None,
@@ -118,7 +135,17 @@ def train(
             output=output,
             shelf=shelf,
             seed=seed,
-            source=_source(modality, data_dir, image_size, sample_rate, clip_seconds, strict),
+            source={
+                "modality": modality,
+                "data_dir": data_dir,
+                "image_size": image_size,
+                "sample_rate": sample_rate,
+                "clip_seconds": clip_seconds,
+                "frame_size": frame_size,
+                "num_frames": num_frames,
+                "num_points": num_points,
+                "strict": strict,
+            },
             preprocess=_preprocess(permute_pixels, audio_input, num_mel_bins),
             network=network,
             model={
@@ -142,6 +169,9 @@ def train(
                 "crop_min_area": crop_min_area,
                 "flip_rate": flip_rate,
                 "rand_augment_layers": rand_augment_layers,
+                "color_jitter": color_jitter,
+                "rotation_axis": rotation_axis,
+                "jitter_std": jitter_std,
                 "time_masks": time_masks,
                 "frequency_masks": frequency_masks,
                 "rand_augment_magnitude": rand_augment_magnitude,
@@ -164,12 +194,18 @@ def inspect(
     permute_pixels: PermutePixels = None,
     sample_rate: SampleRate = None,
     clip_seconds: ClipSeconds = None,
+    frame_size: FrameSize = None,
+    num_frames: NumFrames = None,
+    num_points: NumPoints = None,
     audio_input: AudioInput = None,
     num_mel_bins: MelBins = None,
     strict: Strict = False,
     crop_min_area: CropMinArea = None,
     flip_rate: FlipRate = None,
     rand_augment_layers: RandAugmentLayers = None,
+    color_jitter: ColorJitter = None,
+    rotation_axis: RotationAxis = None,
+    jitter_std: JitterStd = None,
     time_masks: TimeMasks = None,
     frequency_masks: FrequencyMasks = None,
     as_json: AsJson = False,
@@ -184,12 +220,25 @@ def inspect(
         found = inspection.inspect_data(
             data,
             output=output,
-            source=_source(modality, data_dir, image_size, sample_rate, clip_seconds, strict),
+            source={
+                "modality": modality,
+                "data_dir": data_dir,
+                "image_size": image_size,
+                "sample_rate": sample_rate,
+                "clip_seconds": clip_seconds,
+                "frame_size": frame_size,
+                "num_frames": num_frames,
+                "num_points": num_points,
+                "strict": strict,
+            },
             preprocess=_preprocess(permute_pixels, audio_input, num_mel_bins),
             recipe={
                 "crop_min_area": crop_min_area,
                 "flip_rate": flip_rate,
                 "rand_augment_layers": rand_augment_layers,
+                "color_jitter": color_jitter,
+                "rotation_axis": rotation_axis,
+                "jitter_std": jitter_std,
                 "time_masks": time_masks,
                 "frequency_masks": frequency_masks,
             },
@@ -275,17 +324,6 @@ def _metrics_line(metrics):
     value, left_out = metrics["mean_average_precision"], len(metrics["classes_without_positives"])
     said = "none" if value is None else f"{value:.4f}"
     return f"mean average precision {said} ({left_out} classes without positives left out) {on}"
-
-
-def _source(modality, data_dir, image_size, sample_rate, clip_seconds, strict):
-    return {
-        "modality": modality,
-        "data_dir": data_dir,
-        "image_size": image_size,
-        "sample_rate": sample_rate,
-        "clip_seconds": clip_seconds,
-        "strict": strict,
-    }
 
 
 def _preprocess(permute_pixels, audio_input, num_mel_bins):

@@ -9,7 +9,7 @@ import numpy as np
 CODECS = {  # by the name of the format: container, codec, sample format
     "wav": ("wav", "pcm_s16le", "s16"),
     "flac": ("flac", "flac", "s16"),
-    "ogg": ("ogg", "flac", "s16"),  # PyAV brings no encoder of Vorbis for one channel
+    "ogg": ("ogg", "libopus", "flt"),
     "mp3": ("mp3", "libmp3lame", "fltp"),
     "aac": ("adts", "aac", "fltp"),
     "m4a": ("mp4", "aac", "fltp"),

@@ -7,9 +7,13 @@ from keras_perceiver.data.examples import Lazy
 from keras_perceiver.data.images import normalize_pixels, preprocess_images, read_image
 from keras_perceiver.data.modalities import MODALITIES, Modality
 from keras_perceiver.data.pipeline import evaluation_dataset, steps_per_epoch, training_dataset
+from keras_perceiver.data.point_augmentation import augment_points
+from keras_perceiver.data.points import preprocess_points, read_points
 from keras_perceiver.data.reports import Problem, Report
 from keras_perceiver.data.sources import Source, dataset_source, load_source
 from keras_perceiver.data.splits import Split
+from keras_perceiver.data.video import preprocess_video, read_video
+from keras_perceiver.data.video_augmentation import augment_video
 
 __all__ = [
     "MODALITIES",
@@ -21,6 +25,8 @@ __all__ = [
     "Split",
     "augment_audio",
     "augment_image",
+    "augment_points",
+    "augment_video",
     "dataset_source",
     "evaluation_dataset",
     "load_source",
@@ -28,8 +34,12 @@ __all__ = [
     "normalize_pixels",
     "preprocess_audio",
     "preprocess_images",
+    "preprocess_points",
+    "preprocess_video",
     "read_audio",
     "read_image",
+    "read_points",
+    "read_video",
     "spec_augment",
     "steps_per_epoch",
     "training_dataset",

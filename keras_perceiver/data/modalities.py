@@ -3,7 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keras_perceiver.data import audio, audio_features, augment, images
+from keras_perceiver.data import (
+    audio,
+    audio_features,
+    augment,
+    images,
+    point_augmentation,
+    points,
+    video,
+    video_augmentation,
+)
 
 
 @dataclass(frozen=True)
@@ -11,7 +20,8 @@ class Modality:
     """One kind of data. All that the other modules know of it is in here.
 
     A `shape` is what `choose_shape` returns, a tuple of integers that says how examples are kept and enter a model:
-    (H, W, c) of pictures, (window, samples a second, samples kept) of sounds. A raw example is an array, or, where
+    (H, W, c) of pictures, (window, samples a second, samples kept) of sounds, (T, H, W, 3) of films, (M, 3 + e) of
+    clouds of points. A raw example is an array, or, where
     `dtype` is a structured one, a scalar of it, which becomes `{field: tensor}`: so examples of different length are
     kept with their length.
 
@@ -30,7 +40,7 @@ class Modality:
         input_shape: (shape, settings) -> `input_shape` of the model.
         served: shape -> `{input of a SavedModel: (shape without batch, dtype)}`; one input is that array, several
             are the fields that `preprocess` takes.
-        range: of the numbers in the first of them.
+        range: of the numbers in the first of them; None where there is no end.
         preprocess: (shape, settings) -> function of what enters it, one or a batch: what stands before the model.
         settings: names of the settings of `preprocess`.
         augment: (shape, settings) -> function of one raw example and its (2,) int32 seed.
@@ -56,7 +66,7 @@ class Modality:
     array: Callable
     input_shape: Callable
     served: Callable
-    range: tuple[float, float]
+    range: tuple[float | None, float | None]
     preprocess: Callable
     settings: tuple[str, ...]
     augment: Callable
@@ -78,6 +88,20 @@ def _augment_image(shape, **settings):
 
 
 _augment_image.__wrapped__ = augment.augment_image  # its settings, for `inspect.signature`
+
+
+def _augment_video(shape, **settings):
+    return video_augmentation.augment_video(**settings)
+
+
+_augment_video.__wrapped__ = video_augmentation.augment_video
+
+
+def _augment_points(shape, **settings):
+    return point_augmentation.augment_points(**settings)
+
+
+_augment_points.__wrapped__ = point_augmentation.augment_points
 
 
 def _audio_input_shape(shape, **settings):
@@ -138,6 +162,56 @@ MODALITIES = {
         count_of=lambda example, shape: int(audio.count_clips(example["length"] / shape[1], shape)),
         clip=audio.clip_of,
         draw=audio_features.draw_audio,
+        feature=None,
+    ),
+    "video": Modality(
+        name="video",
+        extensions=video.EXTENSIONS,
+        scan=video.scan_video,
+        facts_of=None,
+        read=video.read_video,
+        resize=None,
+        choose_shape=video.choose_video_shape,
+        options=("frame_size", "num_frames"),
+        notes=lambda facts: [],
+        array=lambda shape: (shape, "uint8"),
+        input_shape=lambda shape: shape,
+        served=lambda shape: {"video": (shape, "float32")},
+        range=(0, 255),
+        preprocess=lambda shape: video.preprocess_video(),
+        settings=(),
+        augment=_augment_video,
+        mix=None,
+        hide=None,
+        count_clips=None,
+        count_of=None,
+        clip=None,
+        draw=video.draw_video,
+        feature=None,
+    ),
+    "points": Modality(
+        name="points",
+        extensions=points.EXTENSIONS,
+        scan=points.scan_points,
+        facts_of=None,
+        read=points.read_points,
+        resize=None,
+        choose_shape=points.choose_points_shape,
+        options=("num_points",),
+        notes=lambda facts: [],
+        array=lambda shape: ((), points.points_dtype(shape)),
+        input_shape=lambda shape: {"points": shape},
+        served=lambda shape: {"points": (shape, "float32"), "points_padding_mask": (shape[:1], "bool")},
+        range=(None, None),
+        preprocess=lambda shape: points.preprocess_points(),
+        settings=(),
+        augment=_augment_points,
+        mix=None,
+        hide=None,
+        count_clips=None,
+        count_of=None,
+        clip=None,
+        draw=points.draw_points,
         feature=None,
     ),
 }

@@ -82,6 +82,9 @@ def load_source(
     image_size=None,
     sample_rate=None,
     clip_seconds=None,
+    frame_size=None,
+    num_frames=None,
+    num_points=None,
     shape=None,
     strict=False,
     splits=None,
@@ -101,6 +104,8 @@ def load_source(
         image_size: H = W or (H, W) that pictures are resized to; None for their own size where all have the same
             one of at most 96 pixels each way, and 64 otherwise.
         sample_rate, clip_seconds: of sounds, see `choose_audio_shape`.
+        frame_size, num_frames: of films, see `choose_video_shape`.
+        num_points: of clouds, see `choose_points_shape`.
         shape: of one example, see `Modality`, in place of what would be chosen: that of an earlier load.
         strict: whether anything that would be skipped is an error.
         splits: splits that were made earlier, `Source.made_splits`; used instead of making them.
@@ -113,9 +118,15 @@ def load_source(
         InputError: where the data are unknown or cannot be used, with the nearest names.
     """
     options = {"modality": modality, "image_size": image_size, "shape": shape, "splits": splits}
-    of_sounds = {"sample_rate": sample_rate, "clip_seconds": clip_seconds}
+    of_files = {
+        "sample_rate": sample_rate,
+        "clip_seconds": clip_seconds,
+        "frame_size": frame_size,
+        "num_frames": num_frames,
+        "num_points": num_points,
+    }
     if isinstance(data, Source):
-        others = {**options, **of_sounds, "data_dir": data_dir, "strict": strict or None}
+        others = {**options, **of_files, "data_dir": data_dir, "strict": strict or None}
         given = [name for name, value in others.items() if value is not None]
         require(not given, "A `Source` is taken as it is, without other options", options=given)
         return data
@@ -123,16 +134,16 @@ def load_source(
     if modality is not None:
         require_one_of(MODALITIES, modality=modality)
     if str(data) in SOURCES:
-        _refuse(of_sounds, "image")
+        _refuse(of_files, "image")
         source = SOURCES[str(data)]()
         return source if (shape or image_size) is None else _resized(source, shape, image_size)
     if str(data).startswith("tfds:"):
-        _refuse(of_sounds, "image")
+        _refuse(of_files, "image")
         source = _load_catalogue(str(data), data_dir=data_dir, console=console, **options)
     elif os.path.isdir(data):
-        source = _load_folder(Path(data), console=console, **options, **of_sounds)
+        source = _load_folder(Path(data), console=console, **options, **of_files)
     elif os.path.isfile(data):
-        _refuse(of_sounds, "image")
+        _refuse(of_files, "image")
         source = _load_npz(Path(data), **options)
     else:
         known = f"{', '.join(sorted(SOURCES))}, tfds:NAME, a folder, or an .npz file"

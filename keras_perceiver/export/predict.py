@@ -79,6 +79,7 @@ class SavedClassifier:
 
     def _answer(self, inputs):
         specs = self.modality.served(self.input_shape)
+        inputs = inputs if isinstance(inputs, dict) else fields(np.asarray(inputs))
         inputs = inputs if isinstance(inputs, dict) else {next(iter(specs)): inputs}
         return self._endpoint(**{name: tf.cast(inputs[name], dtype) for name, (_, dtype) in specs.items()})
 

@@ -14,7 +14,8 @@ from keras_perceiver.layers import (
     Patches,
 )
 
-POSITIONS = ("fourier", "learned", "none")
+POSITIONS = ("fourier", "learned", "coordinates", "none")
+NUM_COORDINATES = 3  # x, y, z: the first channels of a cloud of points
 CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}  # by the number of axes
 
 
@@ -64,9 +65,11 @@ def build_encoder(
         stem: None, or "conv" for trained convolutions in front: 3 wide along each axis, in steps of 2, with a GELU.
         stem_channels: of the last of these convolutions; each one before it has half as many.
         num_stem_layers: how many convolutions; each halves the length of every axis.
-        positions: "fourier", "learned" or "none".
+        positions: "fourier" or "learned", those of a grid; "coordinates" for clouds of points, whose first three
+            channels x, y, z in [-1, 1] are the positions of their Fourier features, or "none".
         num_bands: K, Fourier bands per axis.
-        max_resolution: μ, see `FourierPositions`; for several modalities also `{modality: μ}`.
+        max_resolution: μ, see `FourierPositions`, which clouds of points need; for several modalities also
+            `{modality: μ}`.
         position_channels: E of learned positions.
         num_latents: N.
         latent_dim: D; `num_self_attention_heads` must divide it.
@@ -106,6 +109,8 @@ def build_encoder(
         for modality in by_modality if isinstance(by_modality, dict) else ():
             require_one_of(input_shape if isinstance(input_shape, dict) else ["inputs"], modality=modality)
     _check_front(patch_size, stem, padding_mask)
+    if positions == "coordinates":
+        _check_coordinates(input_shape, patch_size, stem, max_resolution)
 
     inputs, content, masks = _inputs(input_shape, padding_mask)
     segments = {}
@@ -230,6 +235,27 @@ def _check_front(patch_size, stem, padding_mask):
     )
 
 
+def _check_coordinates(input_shape, patch_size, stem, max_resolution):
+    """Requires points with coordinates of their own, which nothing in front mixes, and their resolution."""
+    for shape in input_shape.values() if isinstance(input_shape, dict) else [input_shape]:
+        require(
+            shape[-1] >= NUM_COORDINATES,
+            f'With `positions="coordinates"` the first {NUM_COORDINATES} channels must be coordinates',
+            input_shape=input_shape,
+        )
+    require(
+        patch_size is None and stem is None,
+        'With `positions="coordinates"` nothing may stand in front, as points have no neighbours in the array',
+        patch_size=patch_size,
+        stem=stem,
+    )
+    require(
+        max_resolution is not None,
+        '`max_resolution` must be given with `positions="coordinates"`',
+        max_resolution=max_resolution,
+    )
+
+
 def _front(modality, content, mask, patch_size, stem, stem_channels, num_stem_layers, dtype):
     """The content as single elements, as patches, or behind small convolutions; and its mask."""
     if patch_size is not None:
@@ -258,6 +284,10 @@ def _segment(modality, content, mask, positions, num_bands, max_resolution, posi
     name = f"{modality}_positions"
     if positions == "fourier":
         return FourierPositions(num_bands, max_resolution, name=name, dtype=dtype)(content, padding_mask=mask)
+    if positions == "coordinates":
+        layer = FourierPositions(num_bands, max_resolution, name=name, dtype=dtype)
+        coordinates, features = content[..., :NUM_COORDINATES], content[..., NUM_COORDINATES:]
+        return layer(features, coordinates=coordinates, padding_mask=mask)
     if positions == "learned":
         return LearnedPositions(position_channels, name=name, dtype=dtype)(content, padding_mask=mask)
     return {"content": content, "tables": []} | ({} if mask is None else {"padding_mask": mask})

@@ -47,12 +47,13 @@ def test_samples_that_are_kept_are_those_of_tensorflows_own_decoder():
 @pytest.mark.parametrize("kind", CODECS)
 def test_every_format_gives_the_sine_that_was_encoded(kind):
     content = encoded(sine(440, 1.0, 16000), 16000, kind)
-    samples, rate = decode_audio(content, None, 9.0)
+    samples, rate = decode_audio(content, 16000, 9.0)  # Opus knows 48 kHz only
     spectrum = np.abs(np.fft.rfft(samples[2000:14000]))  # codecs put silence around it
     assert rate == 16000
     assert np.argmax(spectrum) == 440 * 12000 // 16000
-    assert abs(np.sqrt(2 * np.mean(samples[2000:14000] ** 2)) - 0.5) < 0.02
-    if kind in ("wav", "flac", "ogg"):
+    loudness = 0.475 if kind == "mp3" else 0.5  # LAME encodes 0.95 of it
+    assert abs(np.sqrt(2 * np.mean(samples[2000:14000] ** 2)) - loudness) < 0.01
+    if kind in ("wav", "flac"):
         np.testing.assert_allclose(samples, sine(440, 1.0, 16000), atol=1 / 32768)
 
 

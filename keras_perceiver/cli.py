@@ -33,6 +33,27 @@ DataDir = Annotated[Path | None, typer.Option(help="Folder of tensorflow-dataset
 ImageSize = Annotated[
     int | None, typer.Option(help="Pixels each way that pictures are resized to.", show_default="their own, or 64")
 ]
+SampleRate = Annotated[
+    int | None, typer.Option(help="Samples a second of sounds.", show_default="their own, or 16,000")
+]
+ClipSeconds = Annotated[
+    float | None, typer.Option(help="Window of sounds, in seconds.", show_default="holds 95 % of them, at most 10")
+]
+FrameSize = Annotated[
+    int | None,
+    typer.Option(help="Pixels each way that frames are resized to.", show_default="their own, or 64"),
+]
+NumFrames = Annotated[int | None, typer.Option(help="Frames of a film, evenly spread over it.", show_default="16")]
+NumPoints = Annotated[
+    int | None, typer.Option(help="Points of a cloud, at most.", show_default="those of the largest, at most 2,048")
+]
+ColorJitter = Annotated[float | None, typer.Option(help="Films: strength of other colours, from 0 to 1.")]
+RotationAxis = Annotated[str | None, typer.Option(help="Clouds: x, y or z, about which they are turned.")]
+JitterStd = Annotated[float | None, typer.Option(help="Clouds: noise of coordinates, in parts of the cloud's size.")]
+AudioInput = Annotated[str | None, typer.Option(help="log_mel or raw samples.", show_default="log_mel")]
+MelBins = Annotated[int | None, typer.Option(help="Bins of the mel scale.", show_default="64")]
+TimeMasks = Annotated[int | None, typer.Option(help="SpecAugment: stretches of time that are hidden.", min=0)]
+FrequencyMasks = Annotated[int | None, typer.Option(help="SpecAugment: bands that are hidden.", min=0)]
 PermutePixels = Annotated[
     int | None, typer.Option(help="Seed of one permutation of all pixels: no neighbours are left.", min=0)
 ]
@@ -59,6 +80,13 @@ def train(
     data_dir: DataDir = None,
     image_size: ImageSize = None,
     permute_pixels: PermutePixels = None,
+    sample_rate: SampleRate = None,
+    clip_seconds: ClipSeconds = None,
+    frame_size: FrameSize = None,
+    num_frames: NumFrames = None,
+    num_points: NumPoints = None,
+    audio_input: AudioInput = None,
+    num_mel_bins: MelBins = None,
     strict: Strict = False,
     network: Annotated[
         str,
@@ -73,6 +101,11 @@ def train(
     crop_min_area: CropMinArea = None,
     flip_rate: FlipRate = None,
     rand_augment_layers: RandAugmentLayers = None,
+    color_jitter: ColorJitter = None,
+    rotation_axis: RotationAxis = None,
+    jitter_std: JitterStd = None,
+    time_masks: TimeMasks = None,
+    frequency_masks: FrequencyMasks = None,
     rand_augment_magnitude: Annotated[float | None, typer.Option(help="Of each, from 0 to 10.")] = None,
     mix_up: Annotated[float | None, typer.Option(help="Strength of MixUp.")] = None,
     cut_mix: Annotated[float | None, typer.Option(help="Strength of CutMix, from 0 to 1.")] = None,
@@ -109,8 +142,18 @@ def train(
             output=output,
             shelf=shelf,
             seed=seed,
-            source=_source(modality, data_dir, image_size, strict),
-            preprocess={"permute_seed": permute_pixels},
+            source={
+                "modality": modality,
+                "data_dir": data_dir,
+                "image_size": image_size,
+                "sample_rate": sample_rate,
+                "clip_seconds": clip_seconds,
+                "frame_size": frame_size,
+                "num_frames": num_frames,
+                "num_points": num_points,
+                "strict": strict,
+            },
+            preprocess=_preprocess(permute_pixels, audio_input, num_mel_bins),
             network=network,
             model={
                 "patch_size": patch_size,
@@ -135,6 +178,11 @@ def train(
                 "crop_min_area": crop_min_area,
                 "flip_rate": flip_rate,
                 "rand_augment_layers": rand_augment_layers,
+                "color_jitter": color_jitter,
+                "rotation_axis": rotation_axis,
+                "jitter_std": jitter_std,
+                "time_masks": time_masks,
+                "frequency_masks": frequency_masks,
                 "rand_augment_magnitude": rand_augment_magnitude,
                 "mix_up": mix_up,
                 "cut_mix": cut_mix,
@@ -153,10 +201,22 @@ def inspect(
     data_dir: DataDir = None,
     image_size: ImageSize = None,
     permute_pixels: PermutePixels = None,
+    sample_rate: SampleRate = None,
+    clip_seconds: ClipSeconds = None,
+    frame_size: FrameSize = None,
+    num_frames: NumFrames = None,
+    num_points: NumPoints = None,
+    audio_input: AudioInput = None,
+    num_mel_bins: MelBins = None,
     strict: Strict = False,
     crop_min_area: CropMinArea = None,
     flip_rate: FlipRate = None,
     rand_augment_layers: RandAugmentLayers = None,
+    color_jitter: ColorJitter = None,
+    rotation_axis: RotationAxis = None,
+    jitter_std: JitterStd = None,
+    time_masks: TimeMasks = None,
+    frequency_masks: FrequencyMasks = None,
     as_json: AsJson = False,
 ):
     """Look at a data set before a model does.
@@ -169,12 +229,27 @@ def inspect(
         found = inspection.inspect_data(
             data,
             output=output,
-            source=_source(modality, data_dir, image_size, strict),
-            preprocess={"permute_seed": permute_pixels},
+            source={
+                "modality": modality,
+                "data_dir": data_dir,
+                "image_size": image_size,
+                "sample_rate": sample_rate,
+                "clip_seconds": clip_seconds,
+                "frame_size": frame_size,
+                "num_frames": num_frames,
+                "num_points": num_points,
+                "strict": strict,
+            },
+            preprocess=_preprocess(permute_pixels, audio_input, num_mel_bins),
             recipe={
                 "crop_min_area": crop_min_area,
                 "flip_rate": flip_rate,
                 "rand_augment_layers": rand_augment_layers,
+                "color_jitter": color_jitter,
+                "rotation_axis": rotation_axis,
+                "jitter_std": jitter_std,
+                "time_masks": time_masks,
+                "frequency_masks": frequency_masks,
             },
             console=None if as_json else console,
         )
@@ -197,34 +272,22 @@ def evaluate(
     if as_json:
         print(json.dumps(metrics, indent=2))
         return
-    table = Table("class", "precision", "recall", "F1", "examples")
-    for name, row in metrics["classes"].items():
-        table.add_row(
-            Text(printable(name)),
-            f"{row['precision']:.2%}",
-            f"{row['recall']:.2%}",
-            f"{row['f1']:.2%}",
-            str(row["examples"]),
-        )
     console = _console()
-    console.print(table)
-    console.print(
-        f"accuracy {metrics['accuracy']:.2%}, cross-entropy {metrics['cross_entropy']:.4f} "
-        f"on {metrics['examples']:,} test examples"
-    )
+    console.print(_metrics_table(metrics))
+    console.print(_metrics_line(metrics))
 
 
 @app.command()
 def predict(
     saved_model: Annotated[Path, typer.Argument(help="A SavedModel, or the folder of its versions.")],
-    pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
-    top: Annotated[int, typer.Option(help="Classes to print per picture.", min=1)] = 3,
+    files: Annotated[list[Path], typer.Argument(help="Pictures or sounds, as the model was trained on.")],
+    top: Annotated[int, typer.Option(help="Classes to print per file.", min=1)] = 3,
     invert: Annotated[bool, typer.Option("--invert", help="For dark ink on white.")] = False,
     as_json: AsJson = False,
 ):
-    """Ask an exported model about pictures."""
+    """Ask an exported model about files."""
     with _library("export") as export:
-        predictions = export.predict(saved_model, pictures, top=top, invert=invert)
+        predictions = export.predict(saved_model, files, top=top, invert=invert)
     if as_json:
         print(json.dumps([asdict(p) for p in predictions], indent=2))
         return
@@ -249,8 +312,31 @@ def describe(
         _console().print(description.table())
 
 
-def _source(modality, data_dir, image_size, strict):
-    return {"modality": modality, "data_dir": data_dir, "image_size": image_size, "strict": strict}
+def _metrics_table(metrics):
+    if "accuracy" not in metrics:
+        table = Table("class", "average precision", "positives")
+        for name, row in metrics["classes"].items():
+            value = row["average_precision"]
+            table.add_row(Text(printable(name)), "none" if value is None else f"{value:.4f}", str(row["examples"]))
+        return table
+    table = Table("class", "precision", "recall", "F1", "examples")
+    for name, row in metrics["classes"].items():
+        figures = (f"{row[key]:.2%}" for key in ("precision", "recall", "f1"))
+        table.add_row(Text(printable(name)), *figures, str(row["examples"]))
+    return table
+
+
+def _metrics_line(metrics):
+    on = f"on {metrics['examples']:,} test examples"
+    if "accuracy" in metrics:
+        return f"accuracy {metrics['accuracy']:.2%}, cross-entropy {metrics['cross_entropy']:.4f} {on}"
+    value, left_out = metrics["mean_average_precision"], len(metrics["classes_without_positives"])
+    said = "none" if value is None else f"{value:.4f}"
+    return f"mean average precision {said} ({left_out} classes without positives left out) {on}"
+
+
+def _preprocess(permute_pixels, audio_input, num_mel_bins):
+    return {"permute_seed": permute_pixels, "audio_input": audio_input, "num_mel_bins": num_mel_bins}
 
 
 def _console():

@@ -5,7 +5,6 @@ import inspect
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops, tree
 
 BATCH = 2
@@ -75,6 +74,8 @@ def check_symbolic(layer_class, arguments, inputs):
 
 def check_compiled(layer_class, arguments, inputs):
     """Eager, a graph with an open batch dimension, and XLA compute the same."""
+    import tensorflow as tf  # here, so that the rest of this module serves on any backend
+
     layer = randomised(layer_class(**arguments, name="layer"), inputs)
     eager = layer(**tensors(inputs))
     flat = tree.flatten(tensors(inputs))
@@ -128,6 +129,8 @@ def check_dtypes(layer_class, arguments, inputs, precise, output_dtypes, float64
 
 def check_gradients(layer_class, arguments, inputs, cancelled):
     """Every entry of every weight has a gradient, save those that a softmax cancels."""
+    import tensorflow as tf
+
     layer = randomised(layer_class(**arguments, name="layer", dtype="float64"), inputs)
     with tf.GradientTape() as tape:
         loss = random_projection(layer(**tensors(inputs)))

@@ -27,6 +27,7 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, image_size
     features, kind = builder.info.features, MODALITIES[modality]
     *size, channels = features[example_key].shape
     shape = tuple(shape or kind.choose_shape([{"size": size, "grey": channels == 1}], image_size))
+    _, dtype = kind.array(shape)
     _prepare(builder, name)
     names = [split for split in SPLITS if split in builder.info.splits]
     require("train" in names, "`data` must have a train split", data=f"tfds:{name}", splits=list(builder.info.splits))
@@ -40,13 +41,13 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, image_size
 
         def read(index, row, split=split):
             try:
-                return kind.read(bytes(row[example_key]), shape).astype(kind.dtype)
+                return kind.read(bytes(row[example_key]), shape).astype(dtype)
             except InputError as error:
                 raise InputError(f"tfds:{name}, {split}, example {index}: {error}") from error
 
         rows = _rows(builder, split, example_key, label_key)
         if len(labels) * int(np.prod(shape)) > LARGE:
-            examples = _on_disk(builder, rows, read, shape, kind.dtype, name)
+            examples = _on_disk(builder, rows, read, shape, dtype, name)
         else:
             pairs = in_parallel(lambda pair: read(*pair), enumerate(rows), f"reading {split}", console, len(labels))
             examples = np.stack(list(pairs))
@@ -75,7 +76,7 @@ def _keys(info, name, modality):
     example_key, label_key = info.supervised_keys[:2] if info.supervised_keys else (None, None)
     features = dict(info.features.items())
     found = type(features.get(example_key)).__name__
-    by_feature = {kind.feature: kind.name for kind in MODALITIES.values()}
+    by_feature = {kind.feature: kind.name for kind in MODALITIES.values() if kind.feature}
     require(
         found in by_feature and isinstance(features.get(label_key), tfds.features.ClassLabel),
         f"The examples of `data` must be ({' or '.join(by_feature)}, ClassLabel)",

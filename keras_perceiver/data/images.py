@@ -5,18 +5,16 @@ One reader, Pillow, serves training, `inspect` and `predict`, so that a picture 
 
 import hashlib
 import io
-import os
 import re
-import stat
 import warnings
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from keras_perceiver._checks import InputError, require, require_positive
+from keras_perceiver.data.files import open_regular
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
@@ -195,7 +193,7 @@ def decoded(file, target):
     """
     name = "the picture" if isinstance(file, bytes) else f"`{file}`"
     try:
-        with io.BytesIO(file) if isinstance(file, bytes) else _open(file) as stream, _reader(stream) as image:
+        with _stream(file) as stream, _reader(stream) as image:
             _check_size(image)
             width, height = image.size
             image.draft(None, (2 * max(target),) * 2)
@@ -210,14 +208,8 @@ def decoded(file, target):
         raise InputError(f"{name} must be a readable picture (JPEG, PNG, GIF, BMP or WebP). {reason}") from error
 
 
-def _open(path):
-    """Opens a regular file; a pipe or a device would wait, or never end."""
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("It is no regular file.")
-    if status.st_size > MAX_FILE_BYTES:
-        raise OSError(f"It has {status.st_size:,} bytes; it may have at most {MAX_FILE_BYTES:,}.")
-    return Path(path).open("rb")
+def _stream(file):
+    return io.BytesIO(file) if isinstance(file, bytes) else open_regular(file, MAX_FILE_BYTES)
 
 
 def _reader(stream):

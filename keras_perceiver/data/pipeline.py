@@ -4,6 +4,7 @@ The order of the data and every augmentation are functions of (seed, epoch, inde
 can be repeated, and one that was killed goes on with exactly the batches it would have seen.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from keras_perceiver._checks import require, require_positive
@@ -24,6 +25,7 @@ def training_dataset(
     preprocess,
     augment=None,
     mix=None,
+    hide=None,
     num_parallel_calls=tf.data.AUTOTUNE,
     console=None,
 ):
@@ -42,11 +44,13 @@ def training_dataset(
         preprocess: function of raw examples, one or a batch of them, see `Modality.preprocess`.
         augment: optional function `(raw example float32, (2,) int32 seed) -> example`.
         mix: optional function `(raw batch float32, labels, (2,) int32 seed) -> (batch, labels)`.
+        hide: optional function `(preprocessed batch, (2,) int32 seed) -> batch`, such as SpecAugment.
         num_parallel_calls: examples that are made ready at once; changes nothing but the speed.
         console: `rich.console.Console` for the progress of decoding what is kept; None for none.
 
     Returns:
-        `tf.data.Dataset` of `((B, ..) float32, (B, num_classes) float32)`;
+        `tf.data.Dataset` of `((B, ..) float32, (B, num_classes) float32)`, or of what `preprocess` makes of examples
+        with several fields;
         `steps_per_epoch(split, batch_size)` batches an epoch.
     """
     count, steps = len(split), steps_per_epoch(split, batch_size)
@@ -58,14 +62,16 @@ def training_dataset(
 
         def augmented(index):
             x, y = example(index)
-            x = tf.cast(x, tf.float32)
+            x = x if isinstance(x, dict) else tf.cast(x, tf.float32)
             return (x if augment is None else augment(x, _shifted(epoch_seed, index))), y
 
         def finished(number, batch):
             x, y = batch
+            batch_seed = _shifted(epoch_seed, MIX_OFFSET + tf.cast(number, tf.int32))
             if mix is not None:
-                x, y = mix(x, y, _shifted(epoch_seed, MIX_OFFSET + tf.cast(number, tf.int32)))
-            return preprocess(x), y
+                x, y = mix(x, y, batch_seed)
+            x = preprocess(x)
+            return (x if hide is None else hide(x, batch_seed)), y
 
         # The order first: to shuffle indices costs nothing, and no buffer has to be as large as the data.
         order = tf.random.experimental.stateless_shuffle(tf.range(count), epoch_seed)
@@ -82,37 +88,53 @@ def training_dataset(
     return dataset.prefetch(tf.data.AUTOTUNE)  # the next batch is made while the model trains on this one
 
 
-def evaluation_dataset(split, *, batch_size, num_classes, preprocess, console=None):
-    """Every example once, in order; the batch dimension stays open, the last batch may be smaller.
+def evaluation_dataset(split, *, batch_size, num_classes, preprocess, clip=None, clips=None, console=None):
+    """Every example, in order; the batch dimension stays open, the last batch may be smaller.
+
+    Args:
+        split, batch_size, num_classes, preprocess, console: see `training_dataset`.
+        clip: function `(raw example, number of a clip, how many there are) -> what preprocess takes`, for examples of
+            which parts are looked at; None for whole ones.
+        clips: (n,) integers: how many clips of each example, one after the other; None for one.
 
     Returns:
         `tf.data.Dataset` of `((B, ..) float32, (B, num_classes) float32)`.
     """
     require_positive(batch_size=batch_size)
     example = example_reader(split, num_classes, console)
-    dataset = tf.data.Dataset.range(len(split)).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    counts = np.ones(len(split), np.int32) if clips is None else np.asarray(clips, np.int32)
+    index = np.repeat(np.arange(len(split)), counts)
+    number = (np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
+
+    def clipped(index, number, count):
+        x, y = example(index)
+        return (x if clip is None else clip(x, number, count)), y
+
+    dataset = tf.data.Dataset.from_tensor_slices((index, number, counts[index]))
+    dataset = dataset.map(clipped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch_size).map(lambda x, y: (preprocess(x), y)).prefetch(tf.data.AUTOTUNE)
 
 
 def example_reader(split, num_classes, console=None):
     """A function `index -> (raw example, labels (num_classes,) float32)` for use in `Dataset.map`.
 
+    A raw example is a tensor, or `{field: tensor}` where examples are kept with a structured dtype.
+
     What fits into `CACHE_BYTES` is decoded first, in parallel, and lies in memory; what does not is decoded
     by every call.
     """
-    examples, shape = split.examples, tuple(split.examples.shape[1:])
+    examples = split.examples
     if isinstance(examples, Lazy) and examples.nbytes <= CACHE_BYTES:
         examples = examples.array(console)
     if isinstance(examples, Lazy):
 
         def read(index):
-            x = tf.numpy_function(lambda i: examples[int(i)], [index], examples.dtype, stateful=False)
-            return tf.ensure_shape(x, shape)
+            return _decoded(examples, index)
     else:
-        array = tf.constant(examples)
+        arrays = fields(examples)
 
         def read(index):
-            return array[index]
+            return tf.nest.map_structure(lambda array: array[index], arrays)
 
     labels = tf.constant(split.labels)
 
@@ -121,6 +143,28 @@ def example_reader(split, num_classes, console=None):
         return read(index), (tf.cast(label, tf.float32) if split.is_multi_label else tf.one_hot(label, num_classes))
 
     return example
+
+
+def fields(examples):
+    """A NumPy array as a tensor; one with a structured dtype as `{field: tensor}`."""
+    names = examples.dtype.names
+    return tf.constant(examples) if names is None else {name: tf.constant(examples[name]) for name in names}
+
+
+def _decoded(examples, index):
+    """Example `index` of a `Lazy` as a tensor or `{field: tensor}`, decoded when the graph runs."""
+    names, shape = examples.dtype.names, tuple(examples.shape[1:])
+    if names is None:
+        x = tf.numpy_function(lambda i: examples[int(i)], [index], examples.dtype, stateful=False)
+        return tf.ensure_shape(x, shape)
+    inner = [examples.dtype[name] for name in names]
+
+    def read(i):
+        example = examples[int(i)]
+        return [example[name] for name in names]
+
+    tensors = tf.numpy_function(read, [index], [kind.base for kind in inner], stateful=False)
+    return {n: tf.ensure_shape(x, shape + k.shape) for n, x, k in zip(names, tensors, inner, strict=True)}
 
 
 def steps_per_epoch(split, batch_size):

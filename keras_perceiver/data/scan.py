@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 
+import av
 import PIL
 
 from keras_perceiver._checks import InputError
@@ -12,7 +14,7 @@ from keras_perceiver.data.examples import in_parallel
 from keras_perceiver.data.modalities import MODALITIES
 from keras_perceiver.data.reports import Problem
 
-VERSION = f"2, Pillow {PIL.__version__}"  # of what is remembered
+VERSION = f"4, Pillow {PIL.__version__}, PyAV {av.__version__}, trimesh {version('trimesh')}"  # of what is remembered
 
 
 def scan_files(root, paths, modality, console=None):

@@ -34,6 +34,7 @@ class Source:
         data: what `load_source` loads it from; None for data that only Python knows.
         data_dir: the folder of tensorflow-datasets, where it is not the usual one.
         preset: key of `PRESETS` and `RECIPES`: the data set's own or that of its modality.
+        shape: how examples enter a model, see `Modality`; None for the shape of their array.
         report: what was skipped, and what is to be said.
         made_splits: `{name of an example: name of its split}` for the splits that were made and not found.
     """
@@ -45,13 +46,14 @@ class Source:
     data: str | None = None
     data_dir: str | None = None
     preset: str = ""
+    shape: tuple[int, ...] | None = None
     report: Report = field(default_factory=Report)
     made_splits: dict[str, str] = field(default_factory=dict)
 
     @property
     def example_shape(self):
-        """Shape of one example, without batch: (H, W, c) for images."""
-        return tuple(self.splits["train"].examples.shape[1:])
+        """How an example enters a model, without batch: (H, W, c) for images, see `Modality` for others."""
+        return self.shape or tuple(self.splits["train"].examples.shape[1:])
 
     @property
     def is_multi_label(self):
@@ -73,7 +75,20 @@ class Source:
 
 
 def load_source(
-    data, *, modality=None, data_dir=None, image_size=None, shape=None, strict=False, splits=None, console=None
+    data,
+    *,
+    modality=None,
+    data_dir=None,
+    image_size=None,
+    sample_rate=None,
+    clip_seconds=None,
+    frame_size=None,
+    num_frames=None,
+    num_points=None,
+    shape=None,
+    strict=False,
+    splits=None,
+    console=None,
 ):
     """Loads a data set.
 
@@ -88,7 +103,10 @@ def load_source(
         data_dir: of tensorflow-datasets; None for its own default.
         image_size: H = W or (H, W) that pictures are resized to; None for their own size where all have the same
             one of at most 96 pixels each way, and 64 otherwise.
-        shape: of one example, in place of what would be chosen: that of an earlier load.
+        sample_rate, clip_seconds: of sounds, see `choose_audio_shape`.
+        frame_size, num_frames: of films, see `choose_video_shape`.
+        num_points: of clouds, see `choose_points_shape`.
+        shape: of one example, see `Modality`, in place of what would be chosen: that of an earlier load.
         strict: whether anything that would be skipped is an error.
         splits: splits that were made earlier, `Source.made_splits`; used instead of making them.
         console: `rich.console.Console` for progress bars; None for none.
@@ -100,8 +118,15 @@ def load_source(
         InputError: where the data are unknown or cannot be used, with the nearest names.
     """
     options = {"modality": modality, "image_size": image_size, "shape": shape, "splits": splits}
+    of_files = {
+        "sample_rate": sample_rate,
+        "clip_seconds": clip_seconds,
+        "frame_size": frame_size,
+        "num_frames": num_frames,
+        "num_points": num_points,
+    }
     if isinstance(data, Source):
-        others = {**options, "data_dir": data_dir, "strict": strict or None}
+        others = {**options, **of_files, "data_dir": data_dir, "strict": strict or None}
         given = [name for name, value in others.items() if value is not None]
         require(not given, "A `Source` is taken as it is, without other options", options=given)
         return data
@@ -109,13 +134,16 @@ def load_source(
     if modality is not None:
         require_one_of(MODALITIES, modality=modality)
     if str(data) in SOURCES:
+        _refuse(of_files, "image")
         source = SOURCES[str(data)]()
         return source if (shape or image_size) is None else _resized(source, shape, image_size)
     if str(data).startswith("tfds:"):
+        _refuse(of_files, "image")
         source = _load_catalogue(str(data), data_dir=data_dir, console=console, **options)
     elif os.path.isdir(data):
-        source = _load_folder(Path(data), console=console, **options)
+        source = _load_folder(Path(data), console=console, **options, **of_files)
     elif os.path.isfile(data):
+        _refuse(of_files, "image")
         source = _load_npz(Path(data), **options)
     else:
         known = f"{', '.join(sorted(SOURCES))}, tfds:NAME, a folder, or an .npz file"
@@ -185,7 +213,18 @@ def slug(text):
 
 
 def _finished(
-    given, *, name, data, modality, class_names, problems=(), notes=(), recorded=None, seed=SPLIT_SEED, data_dir=None
+    given,
+    *,
+    name,
+    data,
+    modality,
+    class_names,
+    problems=(),
+    notes=(),
+    recorded=None,
+    seed=SPLIT_SEED,
+    data_dir=None,
+    shape=None,
 ):
     """A `Source` with all three splits, made of those that are given."""
     splits, made, said = complete_splits(given, seed=seed, recorded=recorded)
@@ -204,6 +243,7 @@ def _finished(
         report=Report(tuple(problems), (*notes, *said)),
         made_splits=made,
         data_dir=data_dir,
+        shape=shape,
     )
 
 
@@ -211,10 +251,17 @@ def _check_classes(class_names, repair=""):
     require(len(class_names) >= 2, "There must be at least two classes", classes=list(class_names), repair=repair)
 
 
-def _load_folder(folder, *, modality, image_size, shape, splits, console):
+def _refuse(options, modality):
+    """Requires that no option was given that the modality has no use for."""
+    given = [name for name, value in options.items() if value is not None and name not in MODALITIES[modality].options]
+    require(not given, f"These options are not for data of the modality {modality!r}", options=given)
+
+
+def _load_folder(folder, *, modality, shape, splits, console, **asked):
     """The files of a folder; each is opened once before anything is trained."""
     listing = list_folder(folder, modality)
     kind = MODALITIES[listing.modality]
+    _refuse(asked, kind.name)
     facts, broken, notes = scan_files(folder, [item.path for item in listing.items], kind.name, console)
     items = [item for item in listing.items if item.path in facts]
     problems = [*listing.problems, *broken]
@@ -231,14 +278,16 @@ def _load_folder(folder, *, modality, image_size, shape, splits, console):
     )
     inner = f"Is it the folder {str(folder / class_names[0])!r} that you mean?"
     _check_classes(class_names, inner if os.path.isdir(folder / class_names[0]) else "")
-    shape = tuple(shape or kind.choose_shape([facts[item.path] for item in items], image_size))
+    found = [facts[item.path] for item in items]
+    shape = tuple(shape or kind.choose_shape(found, **{name: asked[name] for name in kind.options}))
+    notes += kind.notes(found)
     root = folder.resolve()
 
     def fetch(path):
         return kind.read(root / path, shape)
 
     whole = Split(
-        Lazy(fetch, [item.path for item in items], shape, kind.dtype),
+        Lazy(fetch, [item.path for item in items], *kind.array(shape)),
         _labels(items, class_names),
         tuple(item.path for item in items),
         tuple(facts[item.path] for item in items),
@@ -258,6 +307,7 @@ def _load_folder(folder, *, modality, image_size, shape, splits, console):
         problems=problems,
         notes=notes,
         recorded=splits,
+        shape=shape,
     )
 
 

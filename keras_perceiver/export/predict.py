@@ -1,4 +1,4 @@
-"""Asks a SavedModel about pictures; only TensorFlow runs it, no Python of this package is in the graph."""
+"""Asks a SavedModel about files; only TensorFlow runs it, no Python of this package is in the graph."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require, require_positive
-from keras_perceiver.data.images import read_image
+from keras_perceiver.data import MODALITIES
+from keras_perceiver.data.pipeline import fields
 from keras_perceiver.export.saved_model import DESCRIPTION, versions
 
 BATCH = 64  # files at once: bounds memory
@@ -38,6 +39,8 @@ class SavedClassifier:
         try:
             description = json.loads((self.folder / "assets.extra" / DESCRIPTION).read_text())
             self.class_names = tuple(description["class_names"])
+            self.modality = MODALITIES[description["modality"]]
+            self.is_multi_label = bool(description["multi_label"])
             self.input_shape = tuple(description["input"]["shape"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
@@ -50,34 +53,58 @@ class SavedClassifier:
         except (OSError, KeyError, tf.errors.OpError) as error:
             raise InputError(f"`saved_model` {str(self.folder)!r} must be whole. {error}") from error
 
-    def logits(self, images):
-        """(B, H, W, c) in [0, 255] -> (B, classes) float32."""
-        return self._endpoint(image=tf.constant(images, tf.float32))["logits"].numpy()
+    def logits(self, inputs):
+        """What the model takes, an array such as (B, H, W, c) or `{input: array}` -> (B, classes) float32."""
+        return self._answer(inputs)["logits"].numpy()
 
-    def probabilities(self, images):
-        """(B, H, W, c) in [0, 255] -> (B, classes) float32, each row summing to one."""
-        return self._endpoint(image=tf.constant(images, tf.float32))["probabilities"].numpy()
+    def probabilities(self, inputs):
+        """As `logits`, as probabilities: each row sums to one, unless an example may have several labels."""
+        return self._answer(inputs)["probabilities"].numpy()
+
+    def probabilities_of(self, files, **options):
+        """(files, classes) of files; `options` are of their reader. The logits of several clips of one are averaged."""
+        kind, shape = self.modality, self.input_shape
+        if kind.clip is None:
+            return self.probabilities(np.stack([kind.read(file, shape, **options) for file in files]))
+        means = tf.stack([self.logits(self._clips(file, **options)).mean(axis=0) for file in files])
+        return (tf.nn.sigmoid(means) if self.is_multi_label else tf.nn.softmax(means)).numpy()
+
+    def _clips(self, file, **options):
+        """The clips of one file, `{input: (clips, ..)}`."""
+        kind, shape = self.modality, self.input_shape
+        example = kind.read(file, shape, **options)
+        count = kind.count_of(example, shape)
+        clips = [kind.clip(fields(example), shape, number, count) for number in range(count)]
+        return {name: tf.stack([clip[name] for clip in clips]) for name in clips[0]}
+
+    def _answer(self, inputs):
+        specs = self.modality.served(self.input_shape)
+        inputs = inputs if isinstance(inputs, dict) else fields(np.asarray(inputs))
+        inputs = inputs if isinstance(inputs, dict) else {next(iter(specs)): inputs}
+        return self._endpoint(**{name: tf.cast(inputs[name], dtype) for name, (_, dtype) in specs.items()})
 
 
 def predict(saved_model, files, *, top=3, invert=False):
-    """The best classes for each picture.
+    """The best classes for each file.
 
     Args:
         saved_model: folder of a SavedModel, see `SavedClassifier`.
-        files: paths of pictures; each is turned to the model's channels, size and range.
-        top: how many classes to name per picture.
+        files: paths of pictures or sounds; each is turned to the model's channels, size or rate, and range.
+        top: how many classes to name per file.
         invert: for dark ink on white, where the model has seen light ink on black.
 
     Returns:
         A list of `Prediction`, one per file.
     """
     require_positive(top=top)
-    require(len(files) > 0, "`files` must name at least one picture", files=list(files))
+    require(len(files) > 0, "`files` must name at least one file", files=list(files))
     model = SavedClassifier(saved_model)
-    rows = []
+    is_picture = model.modality.name == "image"
+    require(is_picture or not invert, "`invert` is for models of pictures", modality=model.modality.name)
+    options, rows = ({"invert": invert} if is_picture else {}), []
     for start in range(0, len(files), BATCH):
         some = files[start : start + BATCH]
-        rows += list(model.probabilities(np.stack([read_image(f, model.input_shape, invert=invert) for f in some])))
+        rows += list(model.probabilities_of(some, **options))
     predictions = []
     for file, row in zip(files, rows, strict=True):
         best = np.argsort(-row, kind="stable")[:top]

@@ -1,4 +1,4 @@
-"""A model -> a versioned SavedModel that takes raw images."""
+"""A model -> a versioned SavedModel that takes raw images or sounds."""
 
 import json
 import os
@@ -12,25 +12,39 @@ import tensorflow as tf
 
 import keras_perceiver
 from keras_perceiver._checks import require
-from keras_perceiver.data.images import normalize_pixels
+from keras_perceiver.data import MODALITIES
 
 DESCRIPTION = "perceiver.json"  # in `assets.extra/`, which TensorFlow leaves alone
 
 
-def export_saved_model(model, name, class_names, *, shelf="saved_models", preprocess=normalize_pixels):
-    """Exports a classifier of images to `<shelf>/<name>/<version>/`, the layout of TF Serving.
+def export_saved_model(
+    model,
+    name,
+    class_names,
+    *,
+    shelf="saved_models",
+    modality="image",
+    shape=None,
+    settings=None,
+    multi_label=False,
+):
+    """Exports a classifier to `<shelf>/<name>/<version>/`, the layout of TF Serving.
 
-    `serving_default` takes `image`, (B, H, W, c) float32 in [0, 255], and returns `logits` and
+    `serving_default` takes `image`, (B, H, W, c) float32 in [0, 255]; or, of sounds, `samples`, (B, window) float32 in
+    [-1, 1] at the model's rate, and `length`, (B,) int32, how many of them are real. It returns `logits` and
     `probabilities`, (B, classes) float32. Preprocessing is part of the graph; Python of this
     package is not. The version is one more than the highest on the shelf; the folder is written beside its place and
     renamed into it, as a server may be watching.
 
     Args:
-        model: a classifier of one input (H, W, c), as `build_classifier` makes it.
+        model: a classifier of the modality, as `build_classifier` makes it.
         name: of the model on the shelf: letters, digits, `.`, `_`, `-`.
         class_names: one string per logit.
         shelf: the folder that holds exported models.
-        preprocess: what stands between raw images and the model, see `preprocess_images`: that of the training.
+        modality: key of `MODALITIES`.
+        shape: how examples enter the model, see `Modality`; None for the shape of its one input.
+        settings: dictionary of arguments of the modality's `preprocess`: those of the training.
+        multi_label: whether probabilities are each class' own, and do not sum to one.
 
     Returns:
         `pathlib.Path` of the new version.
@@ -50,15 +64,20 @@ def export_saved_model(model, name, class_names, *, shelf="saved_models", prepro
         class_names=len(class_names),
         logits=model.output_shape[-1],
     )
+    kind = MODALITIES[modality]
+    shape = tuple(shape or model.input_shape[1:])
     home = Path(shelf) / name
     home.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=home))
     try:
-        _write(model, temporary, preprocess)
+        inputs = kind.served(shape)
+        _write(model, temporary, inputs, kind.preprocess(shape, **(settings or {})), multi_label)
         description = {
             "name": name,
-            "input": {"name": "image", "shape": list(model.input_shape[1:]), "range": [0, 255]},
+            "modality": modality,
+            "input": {"name": next(iter(inputs)), "shape": list(shape), "range": list(kind.range)},
             "class_names": list(class_names),
+            "multi_label": multi_label,
             "keras_perceiver": keras_perceiver.__version__,
         }
         (temporary / "assets.extra").mkdir()
@@ -75,14 +94,15 @@ def versions(home):
     return sorted(int(p.name) for p in Path(home).iterdir() if p.is_dir() and p.name.isdigit())
 
 
-def _write(model, folder, preprocess):
-    def serving_default(image):
-        logits = tf.cast(model(preprocess(image), training=False), tf.float32)
-        return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+def _write(model, folder, inputs, preprocess, multi_label):
+    def serving_default(inputs):
+        raw = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+        logits = tf.cast(model(preprocess(raw), training=False), tf.float32)
+        return {"logits": logits, "probabilities": tf.nn.sigmoid(logits) if multi_label else tf.nn.softmax(logits)}
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="image")
+    signature = {n: tf.TensorSpec((None, *shape), dtype, name=n) for n, (shape, dtype) in inputs.items()}
     archive.add_endpoint("serving_default", serving_default, input_signature=[signature])
     archive.write_out(folder, verbose=False)
 

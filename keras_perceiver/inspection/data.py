@@ -14,6 +14,7 @@ from rich.text import Text
 from keras_perceiver._checks import printable, require_folder
 from keras_perceiver.data import MODALITIES, load_source
 from keras_perceiver.data.examples import in_parallel
+from keras_perceiver.data.pipeline import fields
 from keras_perceiver.data.reports import NAMED
 from keras_perceiver.training.feeding import augmentation
 from keras_perceiver.training.plots import plain, save
@@ -82,7 +83,7 @@ class Inspection:
         more = f" and {len(self.sizes) - NAMED:,} other sizes" if len(self.sizes) > NAMED else ""
         how = "as resized" if self.as_resized else "stored as"
         lines = [
-            f"{self.modality}s, {how} {sizes}{more}; numbers from {self.range[0]} to {self.range[1]}",
+            f"{self.modality}: {how} {sizes}{more}; numbers from {self.range[0]} to {self.range[1]}",
             f"they enter the model as {' x '.join(map(str, self.shape))}",
         ]
         return [*lines, *(_duplicate_line(self.duplicates, across) for across in (False, True)), *self.notes]
@@ -105,7 +106,7 @@ def inspect_data(data, *, output=None, source=None, preprocess=None, recipe=None
     Raises:
         InputError: where the data cannot be used, see `load_source`.
     """
-    source = load_source(data, console=console, **{k: v for k, v in (source or {}).items() if v is not None})
+    source = load_source(data, console=console, **_given(source))
     output = Path(output or f"inspections/{source.name}")
     require_folder(output=output)
     facts = {name: _facts(source, split, console) for name, split in source.splits.items()}
@@ -169,7 +170,8 @@ def _duplicate_line(duplicates, across):
 def draw_sheet(source, recipe, path, *, preprocess=None, seed=0):
     """Draws training examples of each class as they enter the model, each beside augmented versions of itself."""
     kind, split = MODALITIES[source.modality], source.splits["train"]
-    before, augment = kind.preprocess(**(preprocess or {})), augmentation(source.modality, recipe)
+    shape = source.example_shape
+    before, augment = kind.preprocess(shape, **_given(preprocess)), augmentation(source, recipe)
     classes = range(min(len(source.class_names), SHEET_CLASSES))
     columns = SHEET_EXAMPLES * (1 + SHEET_VERSIONS)
     figure = Figure(figsize=(1.6 + columns, 0.9 + 1.04 * len(classes)), layout="constrained")
@@ -180,11 +182,13 @@ def draw_sheet(source, recipe, path, *, preprocess=None, seed=0):
         for place in range(SHEET_EXAMPLES):
             cells = grid[row, place * (1 + SHEET_VERSIONS) :][: 1 + SHEET_VERSIONS]
             if place < len(chosen):
-                raw = tf.cast(split.examples[int(chosen[place])], tf.float32)
+                stored = fields(split.examples[int(chosen[place])])
+                raw = stored if isinstance(stored, dict) else tf.cast(stored, tf.float32)
+                whole = raw if kind.clip is None else kind.clip(raw, shape, 0, 1)
                 versions = [
                     augment(raw, tf.constant([seed, 1000 * row + 100 * place + v])) for v in range(SHEET_VERSIONS)
                 ]
-                for axes, version in zip(cells, [raw, *versions], strict=True):
+                for axes, version in zip(cells, [whole, *versions], strict=True):
                     kind.draw(axes, before(version))
             _dress(cells, place < len(chosen))
         grid[row, 0].set_ylabel(_short(source.class_names[number]), rotation=0, ha="right", va="center", fontsize=10)
@@ -199,6 +203,10 @@ def draw_sheet(source, recipe, path, *, preprocess=None, seed=0):
         fontsize=11,
     )
     save(figure, path)
+
+
+def _given(settings):
+    return {name: value for name, value in (settings or {}).items() if value is not None}
 
 
 def _dress(cells, is_used):

@@ -15,7 +15,8 @@ from keras_perceiver.layers import (
     Patches,
 )
 
-POSITIONS = ("fourier", "learned", "none")
+POSITIONS = ("fourier", "learned", "coordinates", "none")
+NUM_COORDINATES = 3  # x, y, z: the first channels of a cloud of points
 CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}  # by the number of axes
 
 
@@ -62,12 +63,15 @@ def build_encoder(
             (B, S_1, .., S_d) bool, True where a byte is real; a lone input is called `inputs`.
         patch_size: of `Patches` that shorten the byte array before positions are attached, a number or one
             per axis; for several modalities also `{modality: patch_size}`. None for single elements, as in the paper.
+            With a mask a patch is real where any of its elements is, and those that are not are zeros in it.
         stem: None, or "conv" for trained convolutions in front: 3 wide along each axis, in steps of 2, with a GELU.
         stem_channels: of the last of these convolutions; each one before it has half as many.
         num_stem_layers: how many convolutions; each halves the length of every axis.
-        positions: "fourier", "learned" or "none".
+        positions: "fourier" or "learned", those of a grid; "coordinates" for clouds of points, whose first three
+            channels x, y, z in [-1, 1] are the positions of their Fourier features, or "none".
         num_bands: K, Fourier bands per axis.
-        max_resolution: μ, see `FourierPositions`; for several modalities also `{modality: μ}`.
+        max_resolution: μ, see `FourierPositions`, which clouds of points need; for several modalities also
+            `{modality: μ}`.
         position_channels: E of learned positions.
         permute_seed: of one permutation of all bytes of a modality, after their positions are attached, the paper's
             permuted ImageNet: the model stays the same function. None keeps their order.
@@ -109,15 +113,17 @@ def build_encoder(
         for modality in by_modality if isinstance(by_modality, dict) else ():
             require_one_of(input_shape if isinstance(input_shape, dict) else ["inputs"], modality=modality)
     _check_front(patch_size, stem, padding_mask)
+    if positions == "coordinates":
+        _check_coordinates(input_shape, patch_size, stem, max_resolution)
 
     inputs, content, masks = _inputs(input_shape, padding_mask)
     segments = {}
     for modality, tensor in content.items():
         resolution = max_resolution.get(modality) if isinstance(max_resolution, dict) else max_resolution
         patch = patch_size.get(modality) if isinstance(patch_size, dict) else patch_size
-        tensor = _front(modality, tensor, patch, stem, stem_channels, num_stem_layers, dtype)
+        tensor, mask = _front(modality, tensor, masks.get(modality), patch, stem, stem_channels, num_stem_layers, dtype)
         segments[modality] = _segment(
-            modality, tensor, masks.get(modality), positions, num_bands, resolution, position_channels, dtype
+            modality, tensor, mask, positions, num_bands, resolution, position_channels, dtype
         )
         if permute_seed is not None:
             permuted = ConcatenatedBytes(permute_seed, name=f"{modality}_permuted", dtype=dtype)
@@ -221,7 +227,7 @@ def _inputs(input_shape, padding_mask):
 
 
 def _check_front(patch_size, stem, padding_mask):
-    """Requires that at most one thing stands in front, and nothing that would mix real and padded bytes."""
+    """Requires that at most one thing stands in front, and no convolution that would mix real and padded bytes."""
     require(
         patch_size is None or stem is None,
         "`patch_size` and `stem` must not both be given, as each shortens the byte array",
@@ -229,20 +235,45 @@ def _check_front(patch_size, stem, padding_mask):
         stem=stem,
     )
     require(
-        not padding_mask or (patch_size is None and stem is None),
-        "`padding_mask` must be False where `patch_size` or `stem` joins neighbouring bytes, real and padded ones",
+        not padding_mask or stem is None,
+        "`padding_mask` must be False where `stem` mixes neighbouring bytes, real and padded ones",
         padding_mask=padding_mask,
-        patch_size=patch_size,
         stem=stem,
     )
 
 
-def _front(modality, content, patch_size, stem, stem_channels, num_stem_layers, dtype):
-    """The content as single elements, as patches, or behind small convolutions."""
+def _check_coordinates(input_shape, patch_size, stem, max_resolution):
+    """Requires points with coordinates of their own, which nothing in front mixes, and their resolution."""
+    for shape in input_shape.values() if isinstance(input_shape, dict) else [input_shape]:
+        require(
+            shape[-1] >= NUM_COORDINATES,
+            f'With `positions="coordinates"` the first {NUM_COORDINATES} channels must be coordinates',
+            input_shape=input_shape,
+        )
+    require(
+        patch_size is None and stem is None,
+        'With `positions="coordinates"` nothing may stand in front, as points have no neighbours in the array',
+        patch_size=patch_size,
+        stem=stem,
+    )
+    require(
+        max_resolution is not None,
+        '`max_resolution` must be given with `positions="coordinates"`',
+        max_resolution=max_resolution,
+    )
+
+
+def _front(modality, content, mask, patch_size, stem, stem_channels, num_stem_layers, dtype):
+    """The content as single elements, as patches, or behind small convolutions; and its mask."""
     if patch_size is not None:
-        return Patches(patch_size, name=f"{modality}_patches", dtype=dtype)(content)  # (B, S_1/p_1, .., p_1·..·c)
+        patches = Patches(patch_size, name=f"{modality}_patches", dtype=dtype)
+        if mask is not None:
+            elements = keras.ops.expand_dims(mask, -1)  # (B, S_1, .., S_d, 1)
+            content = keras.ops.where(elements, content, keras.ops.zeros_like(content))
+            mask = keras.ops.any(Patches(patch_size, name=f"{modality}_mask_patches", dtype="bool")(elements), axis=-1)
+        return patches(content), mask  # (B, S_1/p_1, .., p_1·..·c), (B, S_1/p_1, ..)
     if stem is None:
-        return content
+        return content, mask
     axes = len(content.shape) - 2
     require(axes in CONVOLUTIONS, "`stem` must stand before 1, 2 or 3 index axes", stem=stem, number_of_axes=axes)
     for layer in range(num_stem_layers):
@@ -252,7 +283,7 @@ def _front(modality, content, patch_size, stem, stem_channels, num_stem_layers, 
             channels, 3, strides=2, padding="same", activation="gelu", name=name, dtype=dtype
         )
         content = convolution(content)  # (B, ceil(S_1 / 2), .., channels)
-    return content
+    return content, None
 
 
 def _segment(modality, content, mask, positions, num_bands, max_resolution, position_channels, dtype):
@@ -260,6 +291,10 @@ def _segment(modality, content, mask, positions, num_bands, max_resolution, posi
     name = f"{modality}_positions"
     if positions == "fourier":
         return FourierPositions(num_bands, max_resolution, name=name, dtype=dtype)(content, padding_mask=mask)
+    if positions == "coordinates":
+        layer = FourierPositions(num_bands, max_resolution, name=name, dtype=dtype)
+        coordinates, features = content[..., :NUM_COORDINATES], content[..., NUM_COORDINATES:]
+        return layer(features, coordinates=coordinates, padding_mask=mask)
     if positions == "learned":
         return LearnedPositions(position_channels, name=name, dtype=dtype)(content, padding_mask=mask)
     return {"content": content, "tables": []} | ({} if mask is None else {"padding_mask": mask})

@@ -23,6 +23,58 @@ PRESETS = {
         "num_self_attention_layers": 2,
         "num_self_attention_heads": 4,
     },
+    # For sounds of any data set: a second of log-mel frames in patches of 4x4 is some 400 bytes; a first guess.
+    "audio": {
+        "input_shape": {"audio": (96, 64, 1)},
+        "num_classes": 10,
+        "padding_mask": True,
+        "patch_size": 4,
+        "positions": "fourier",
+        "num_bands": 8,
+        "num_latents": 32,
+        "latent_dim": 128,
+        "num_blocks": 2,
+        "num_cross_attends": 2,
+        "num_cross_attention_heads": 4,
+        "cross_attention_head_dim": 32,
+        "num_self_attention_layers": 2,
+        "num_self_attention_heads": 8,
+    },
+    # For films of any data set, whose shape and classes replace these; a first guess, to be tuned. Patches as in the
+    # paper's video models, on smaller frames.
+    "video": {
+        "input_shape": (16, 64, 64, 3),
+        "num_classes": 10,
+        "patch_size": (2, 8, 8),
+        "positions": "fourier",
+        "num_bands": 8,
+        "num_latents": 64,
+        "latent_dim": 128,
+        "num_blocks": 2,
+        "num_cross_attends": 2,
+        "num_cross_attention_heads": 4,
+        "cross_attention_head_dim": 32,
+        "num_self_attention_layers": 3,
+        "num_self_attention_heads": 8,
+    },
+    # For clouds of points of any data set, whose shape and classes replace these; a first guess, to be tuned: far lower
+    # frequencies than the paper's, which would make noise of noisy coordinates.
+    "points": {
+        "input_shape": {"points": (2048, 3)},
+        "num_classes": 10,
+        "padding_mask": True,
+        "positions": "coordinates",
+        "num_bands": 16,
+        "max_resolution": 32,
+        "num_latents": 64,
+        "latent_dim": 128,
+        "num_blocks": 2,
+        "num_cross_attends": 2,
+        "num_cross_attention_heads": 4,
+        "cross_attention_head_dim": 32,
+        "num_self_attention_layers": 3,
+        "num_self_attention_heads": 8,
+    },
     # Jaegle et al. 2021, section 4.1 and appendix C: 44,912,254 parameters.
     "imagenet": {
         "input_shape": (224, 224, 3),

@@ -1,9 +1,11 @@
 """A trained model -> its figures on the test split."""
 
+import numpy as np
+
 from keras_perceiver._checks import require
 from keras_perceiver.data import load_source
-from keras_perceiver.training.feeding import evaluation_data, file_errors
-from keras_perceiver.training.metrics import classification_metrics
+from keras_perceiver.training.feeding import clips_of, evaluation_data, file_errors
+from keras_perceiver.training.metrics import classification_metrics, multi_label_metrics
 from keras_perceiver.training.runs import Run
 
 
@@ -46,8 +48,18 @@ def reload_source(run, config):
 
 
 def evaluate_model(model, source, *, preprocess=None):
-    """The metrics of `model` on the test split of `source`."""
-    dataset = evaluation_data(source, "test", preprocess=preprocess)
+    """The metrics of `model` on the test split of `source`; the logits of several clips of an example are averaged."""
+    clips = clips_of(source, "test")
+    dataset = evaluation_data(source, "test", preprocess=preprocess, clips=clips)
     with file_errors():
         logits = model.predict(dataset, verbose=0)
-    return classification_metrics(logits, source.splits["test"].labels, source.class_names)
+    metrics = multi_label_metrics if source.is_multi_label else classification_metrics
+    return metrics(mean_of_clips(logits, clips), source.splits["test"].labels, source.class_names)
+
+
+def mean_of_clips(logits, clips):
+    """(clips of all examples, classes), those of an example one after the other -> (n, classes), their mean."""
+    if clips is None:
+        return logits
+    begins = np.cumsum(clips) - clips
+    return np.add.reduceat(logits, begins, axis=0) / np.asarray(clips)[:, None]

@@ -22,22 +22,37 @@ def training_data(source, recipe, seed, *, first_epoch=0, preprocess=None, conso
         seed=seed,
         num_epochs=recipe.epochs,
         first_epoch=first_epoch,
-        preprocess=kind.preprocess(**(preprocess or {})),
-        augment=augmentation(source.modality, recipe),
-        mix=kind.mix(**_settings(kind.mix, recipe)),
+        preprocess=kind.preprocess(source.example_shape, **(preprocess or {})),
+        augment=augmentation(source, recipe),
+        mix=None if kind.mix is None else kind.mix(**_settings(kind.mix, recipe)),
+        hide=None if kind.hide is None else kind.hide(**_settings(kind.hide, recipe)),
         console=console,
     )
 
 
-def evaluation_data(source, split, *, preprocess=None, console=None):
-    """One split of `source`, every example once; see `evaluation_dataset`."""
+def evaluation_data(source, split, *, preprocess=None, clips=None, console=None):
+    """One split of `source`, every example; see `evaluation_dataset`. `clips` are those of `clips_of`, None for one."""
+    kind = MODALITIES[source.modality]
+    shape = source.example_shape
+
+    def clip(example, number, count):
+        return kind.clip(example, shape, number, count)
+
     return evaluation_dataset(
         source.splits[split],
         batch_size=EVALUATION_BATCH,
         num_classes=len(source.class_names),
-        preprocess=MODALITIES[source.modality].preprocess(**(preprocess or {})),
+        preprocess=kind.preprocess(shape, **(preprocess or {})),
+        clip=None if kind.clip is None else clip,
+        clips=clips,
         console=console,
     )
+
+
+def clips_of(source, split):
+    """(n,) how many clips of each example are tested, or None where examples are looked at whole."""
+    count_clips, facts = MODALITIES[source.modality].count_clips, source.splits[split].facts
+    return None if count_clips is None else count_clips(facts, source.example_shape)
 
 
 @contextmanager
@@ -52,12 +67,13 @@ def file_errors():
         raise InputError(reason[1]) from error
 
 
-def augmentation(modality, recipe):
-    """What `recipe` does to one example of that modality: a function of the raw example and its seed."""
-    kind = MODALITIES[modality]
-    return kind.augment(**_settings(kind.augment, recipe))
+def augmentation(source, recipe):
+    """What `recipe` does to one example of the source: a function of the raw example and its seed."""
+    augment = MODALITIES[source.modality].augment
+    return augment(source.example_shape, **_settings(augment, recipe))
 
 
 def _settings(function, recipe):
-    """What a modality's augmentation takes from the recipe: the attributes with the names of its arguments."""
-    return {name: getattr(recipe, name) for name in inspect.signature(function).parameters}
+    """What a modality's augmentation takes from the recipe: the attributes with the names of its keyword arguments."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: getattr(recipe, p.name) for p in parameters if p.kind is p.KEYWORD_ONLY}

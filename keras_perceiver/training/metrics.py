@@ -38,6 +38,37 @@ def classification_metrics(logits, labels, class_names):
     }
 
 
+def multi_label_metrics(logits, labels, class_names):
+    """Average precision of each class and its mean over the classes (mAP), of examples with several labels.
+
+    Args:
+        logits: (n, classes) float.
+        labels: (n, classes) of 0 and 1.
+        class_names: one string per class.
+
+    Returns:
+        A dictionary that JSON can hold. A class without a positive example has no average precision: it is left out
+        of the mean and named in `classes_without_positives`.
+    """
+    support = labels.sum(axis=0)
+    precision = {
+        name: float(sklearn_metrics.average_precision_score(labels[:, i], logits[:, i])) if support[i] else None
+        for i, name in enumerate(class_names)
+    }
+    known = [value for value in precision.values() if value is not None]
+    shifted = np.asarray(logits, np.float64)
+    return {
+        "examples": len(labels),
+        "mean_average_precision": float(np.mean(known)) if known else None,
+        "binary_cross_entropy": float(np.mean(np.logaddexp(0.0, shifted) - labels * shifted)),
+        "classes": {
+            name: {"average_precision": value, "examples": int(support[i])}
+            for i, (name, value) in enumerate(precision.items())
+        },
+        "classes_without_positives": [name for name, value in precision.items() if value is None],
+    }
+
+
 def softmax(logits):
     """Probabilities in float64 of (n, classes) logits; each row sums to one."""
     shifted = np.asarray(logits, np.float64)

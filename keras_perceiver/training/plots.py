@@ -14,10 +14,10 @@ TRAINING, VALIDATION = "#4878a8", "#d1603d"
 
 
 def plot_curves(rows, path):
-    """Draws loss and accuracy of training and validation over the epochs."""
+    """Draws loss and accuracy (area under precision and recall of several labels) over the epochs."""
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy" if "accuracy" in rows[0] else "auc"), strict=True):
         for key, label, color in ((name, "training", TRAINING), (f"val_{name}", "validation", VALIDATION)):
             if key in rows[0]:
                 axes.plot(epochs, [row[key] for row in rows], label=label, color=color, linewidth=1.5)

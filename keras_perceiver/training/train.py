@@ -10,6 +10,7 @@ from rich.console import Console
 
 from keras_perceiver._checks import nearest, require, require_folder, require_one_of
 from keras_perceiver.data import MODALITIES, load_source, steps_per_epoch
+from keras_perceiver.data.reports import some_of
 from keras_perceiver.export import export_saved_model
 from keras_perceiver.models import NETWORKS, build_encoder
 from keras_perceiver.models.presets import preset_arguments
@@ -74,11 +75,6 @@ def train(
     run = Run(output or f"runs/{name}-seed{seed}")
     if run.has_begun:
         source = continued_source(source, data, run, options, console)
-    require(
-        not source.is_multi_label,
-        "Each example must have one label, as models are not trained on several yet",
-        classes=len(source.class_names),
-    )
     config = configuration(source, seed, network, model or {}, recipe or {}, preprocess or {})
     recipe = resolved_recipe(source, recipe or {})
     keras.utils.set_random_seed(seed)
@@ -92,7 +88,7 @@ def train(
     console.print(f"{source.name}: {sizes} examples; a {network} of {built.count_params():,} parameters")
     for line in source.report.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    recipe.compile(built, steps)
+    recipe.compile(built, steps, multi_label=source.is_multi_label)
     rows = []
     checkpoints = Checkpoints(run.checkpoint_folder, rows, checkpoint_seconds)
     done = checkpoints.restore(built) if resumed else 0
@@ -112,19 +108,38 @@ def train(
 
     metrics = evaluate_model(built, source, preprocess=config["preprocess"])
     plot_curves(rows, run.folder / "curves.png")
-    plot_confusion_matrix(
-        metrics["confusion_matrix"], source.class_names, metrics["accuracy"], run.folder / "confusion_matrix.png"
+    if not source.is_multi_label:
+        plot_confusion_matrix(
+            metrics["confusion_matrix"], source.class_names, metrics["accuracy"], run.folder / "confusion_matrix.png"
+        )
+    export = export_saved_model(
+        built,
+        name,
+        source.class_names,
+        shelf=shelf,
+        modality=source.modality,
+        shape=source.example_shape,
+        settings=config["preprocess"],
+        multi_label=source.is_multi_label,
     )
-    before = MODALITIES[source.modality].preprocess(**config["preprocess"])
-    export = export_saved_model(built, name, source.class_names, shelf=shelf, preprocess=before)
     metrics["export"] = str(export)
     metrics["seconds"] = round(time.monotonic() - began, 1)
     run.write_json("metrics.json", metrics)
     shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
-    console.print(f"test accuracy {metrics['accuracy']:.2%} after {metrics['seconds']:.0f} s")
+    console.print(f"test {figure_of(metrics)} after {metrics['seconds']:.0f} s")
     console.print(f"run: {run.folder}", soft_wrap=True)
     console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
     return metrics
+
+
+def figure_of(metrics):
+    """The figure of a run in words: its accuracy, or the mean average precision of several labels an example."""
+    if "accuracy" in metrics:
+        return f"accuracy {metrics['accuracy']:.2%}"
+    value = metrics["mean_average_precision"]
+    left_out = metrics["classes_without_positives"]
+    said = "none" if value is None else f"{value:.4f}"
+    return f"mean average precision {said}" + (f" (without {some_of(left_out)}: no positives)" if left_out else "")
 
 
 def continued_source(source, data, run, options, console):
@@ -133,7 +148,8 @@ def continued_source(source, data, run, options, console):
     splits, description = run.splits(), run.config()["source"]
     is_same = splits in (None, source.made_splits) and list(source.example_shape) == description["shape"]
     if source is not data and not is_same:
-        shape = {} if {"image_size", "shape"} & options.keys() else {"shape": description["shape"]}
+        chosen = {"shape", *MODALITIES[source.modality].options}
+        shape = {} if chosen & options.keys() else {"shape": description["shape"]}
         source = load_source(data, console=console, splits=splits, **shape, **options)
     require(
         splits in (None, source.made_splits),
@@ -145,14 +161,18 @@ def continued_source(source, data, run, options, console):
 
 def configuration(source, seed, network, model_overrides, recipe_overrides, preprocess=None):
     """Everything that a run is known by, as JSON holds it: data, model, training and seed."""
+    kind = MODALITIES[source.modality]
+    before = {name: value for name, value in (preprocess or {}).items() if value is not None}
+    unknown = sorted(set(before) - set(kind.settings))
+    require(not unknown, f"These settings are not for data of the modality {kind.name!r}", preprocess=unknown)
     return {
         "data": source.data,
         "source": source.description(),
-        "preprocess": {name: value for name, value in (preprocess or {}).items() if value is not None},
+        "preprocess": before,
         "network": network,
         "model": {
             **_model_arguments(source, network, model_overrides),
-            "input_shape": source.example_shape,
+            "input_shape": kind.input_shape(source.example_shape, **before),
             "num_classes": len(source.class_names),
         },
         "training": dataclasses.asdict(resolved_recipe(source, recipe_overrides)),

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from cross_attention import build
 
 from keras_perceiver.implementations import IMPLEMENTATIONS, Problem, choose_implementation, features
@@ -60,15 +59,15 @@ def measure(shape, seconds):
     runs = {}
     for implementation in IMPLEMENTATIONS:
         runs |= build(implementation, argparse.Namespace(**shape))
-    for function, inputs in runs.values():
-        function(*inputs)
+    for run in runs.values():
+        run()
     times, start = {key: [] for key in runs}, time.perf_counter()
     while len(times[key := next(iter(times))]) < 5 or (time.perf_counter() - start < seconds and len(times[key]) < 50):
-        for key, (function, inputs) in runs.items():
+        for key, run in runs.items():
             begin = time.perf_counter()
-            tf.nest.map_structure(lambda x: x.numpy(), function(*inputs))
+            run()
             times[key].append(time.perf_counter() - begin)
-    return {f"{form}/{kind}/{'XLA' if xla else 'ops'}": statistics.median(t) for (form, kind, xla), t in times.items()}
+    return {"/".join(key): statistics.median(t) for key, t in times.items()}
 
 
 def ratios(seconds, chosen):

@@ -2,56 +2,49 @@
 
 Every form is timed with XLA and without, in turns, so that other load on the machine falls on all of them alike; the
 table shows the median of each and, for each form at the faster of its two, the ratio to the textbook form.
+`KERAS_BACKEND=jax` (or `torch`) runs the same on that backend, on a GPU where it sees one.
 """
 
 import argparse
-import statistics
-import time
 
-import tensorflow as tf
+import keras
+from keras import ops
+from measuring import MODES, backend, compiled, gradients, in_turns, wait
 
 from keras_perceiver import ByteNormalization, CrossAttention, FourierPositions, LearnedPositions
 from keras_perceiver.implementations import IMPLEMENTATIONS
 
 
 def build(implementation, arguments):
-    """`{(implementation, pass, xla): function}` of one cross-attend."""
+    """`{(implementation, pass, mode): function}` of one cross-attend; each waits for its result."""
     layer = CrossAttention(
         arguments.heads, arguments.head_dim, implementation=implementation, memory_budget=arguments.memory_budget
     )
     positions = FourierPositions(arguments.bands) if arguments.positions == "fourier" else LearnedPositions()
     normalization = ByteNormalization()
-    content = tf.random.stateless_normal((arguments.batch, arguments.size, arguments.size, 3), (0, 1))
-    latents = tf.random.stateless_normal((arguments.batch, arguments.latents, arguments.latent_dim), (0, 2))
+    content = keras.random.normal((arguments.batch, arguments.size, arguments.size, 3), seed=1)
+    latents = keras.random.normal((arguments.batch, arguments.latents, arguments.latent_dim), seed=2)
     layer(latents, normalization(positions(content)))
 
     def forward(latents, content):
         return layer(latents, normalization(positions(content)))
 
+    def loss(latents, content):
+        return ops.sum(forward(latents, content) ** 2)
+
     def with_gradients(latents, content):
-        with tf.GradientTape() as tape:
-            tape.watch(latents)
-            loss = tf.reduce_sum(forward(latents, content) ** 2)
-        return tape.gradient(loss, [latents, *layer.trainable_variables, *positions.trainable_variables])
+        variables = [*layer.trainable_variables, *positions.trainable_variables]
+        return gradients(loss, [latents, content], variables)
+
+    def run(function, mode):
+        function = compiled(function, mode)
+        return lambda: wait(function(latents, content))
 
     return {
-        (implementation, name, xla): (tf.function(function, jit_compile=xla), (latents, content))
+        (implementation, name, mode): run(function, mode)
         for name, function in (("forward", forward), ("gradients", with_gradients))
-        for xla in (False, True)
+        for mode in MODES[backend()]
     }
-
-
-def measure(runs, repeats):
-    """Median seconds of each run, taken in turns."""
-    seconds = {key: [] for key in runs}
-    for function, inputs in runs.values():
-        function(*inputs)
-    for _ in range(repeats):
-        for key, (function, inputs) in runs.items():
-            start = time.perf_counter()
-            tf.nest.map_structure(lambda x: x.numpy(), function(*inputs))
-            seconds[key].append(time.perf_counter() - start)
-    return {key: statistics.median(values) for key, values in seconds.items()}
 
 
 def main():
@@ -68,16 +61,18 @@ def main():
     runs = {}
     for implementation in arguments.implementations:
         runs |= build(implementation, arguments)
-    medians = measure(runs, arguments.repeats)
-    print(f"one cross-attend, {arguments.size}x{arguments.size}, N={arguments.latents}, B={arguments.batch}")
-    print(f"{'':10} {'pass':10} {'ops ms':>9} {'XLA ms':>9} {'ratio':>7}")
+    medians = in_turns(runs, arguments.repeats)
+    modes = MODES[backend()]
+    shape = f"{arguments.size}x{arguments.size}, N={arguments.latents}, B={arguments.batch}"
+    print(f"one cross-attend, {shape}, {backend()}")
+    print(f"{'':10} {'pass':10}", *(f"{mode + ' ms':>9}" for mode in modes), f"{'ratio':>7}")
     for name in ("forward", "gradients"):
         reference = None
         for implementation in arguments.implementations:
-            times = [medians[implementation, name, xla] * 1e3 for xla in (False, True)]
+            times = [medians[implementation, name, mode] * 1e3 for mode in modes]
             reference = reference or min(times)
-            ratio = reference / min(times)
-            print(f"{implementation:10} {name:10} {times[0]:9.1f} {times[1]:9.1f} {ratio:7.2f}", flush=True)
+            cells = (*(f"{time:9.1f}" for time in times), f"{reference / min(times):7.2f}")
+            print(f"{implementation:10} {name:10}", *cells, flush=True)
 
 
 if __name__ == "__main__":

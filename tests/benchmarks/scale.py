@@ -10,19 +10,13 @@ form goes as far as time and memory allow. Leaves `scale.json` and `scale.png` i
 import argparse
 import itertools
 import json
-import os
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+from measuring import available_bytes, in_own_process, timed
+
 SMALL = {"num_latents": 4, "latent_dim": 16, "num_bands": 2, "num_blocks": 2, "num_cross_attends": 2}
-
-
-def resident_bytes():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def measure(settings):
@@ -50,22 +44,8 @@ def measure(settings):
         model.optimizer.apply(tape.gradient(loss, model.trainable_variables))
         return loss
 
-    idle = resident_bytes()
     function = tf.function(step, jit_compile=settings["xla"])
-    seconds, first = [], time.perf_counter()
-    function(x).numpy()
-    first = time.perf_counter() - first
-    while len(seconds) < settings["repeats"] and sum(seconds) < settings["seconds"]:
-        start = time.perf_counter()
-        function(x).numpy()
-        seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {
-        "seconds": statistics.median(seconds),
-        "first_seconds": first,
-        "peak_bytes": peak - idle,
-        "idle_bytes": idle,
-    }
+    return timed(lambda: function(x).numpy(), settings["repeats"], settings["seconds"])
 
 
 def measure_in_turns(settings):
@@ -90,19 +70,6 @@ def measure_in_turns(settings):
     return {size: statistics.median(seconds) for size, (_, _, seconds) in runs.items()}
 
 
-def in_own_process(**settings):
-    """What `measure` or `measure_in_turns` returns, from a fresh process; None where that dies, short of memory say."""
-    run = subprocess.run([sys.executable, __file__, "--measure", json.dumps(settings)], capture_output=True, text=True)
-    if run.returncode:
-        print(f"died: {settings}\n{run.stderr[-500:]}", file=sys.stderr)
-        return None
-    return json.loads(run.stdout.splitlines()[-1])
-
-
-def available_bytes():
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def measure_all(arguments):
     """Rows `{model, implementation, pass, mode, size, seconds, ..}`."""
     model = SMALL if arguments.small else {}
@@ -118,15 +85,9 @@ def measure_all(arguments):
             if form == "dense" and (too_long or too_large):
                 print(f"dense stops before {size}x{size}: too {'long' if too_long else 'large'}", flush=True)
                 break
-            result = in_own_process(
-                implementation=form,
-                size=size,
-                xla=mode == "XLA",
-                model=overrides,
-                repeats=arguments.repeats,
-                seconds=arguments.seconds,
-                **{"pass": kind},
-            )
+            settings = {"implementation": form, "size": size, "xla": mode == "XLA", "model": overrides, "pass": kind}
+            settings |= {"repeats": arguments.repeats, "seconds": arguments.seconds}
+            result = in_own_process(__file__, settings)
             if result is None:
                 break
             last = {"model": part, "implementation": form, "pass": kind, "mode": mode, "size": size, **result}
@@ -142,7 +103,8 @@ def measure_all(arguments):
         options = {"sizes": arguments.sizes, "model": overrides, "xla": mode == "XLA", "repeats": arguments.repeats}
         common = {"model": "without latent Transformer", "implementation": "auto", "pass": "forward", "mode": mode}
         rows += [
-            {**common, "size": int(size), "seconds": seconds} for size, seconds in in_own_process(**options).items()
+            {**common, "size": int(size), "seconds": seconds}
+            for size, seconds in in_own_process(__file__, options).items()
         ]
     return rows
 

@@ -58,6 +58,56 @@ def test_scale_tells_a_constant_cost_of_an_input_from_a_growing_one(growth, spre
     assert f"b is constant within {spread * 100 / (1 + spread):.1f}% " in capsys.readouterr().out
 
 
+def test_peers_measures_our_own_forms_beside_each_other(tmp_path):
+    options = ["--budget=tiny", "--passes=training", "--rounds=1", "--repeats=1", f"--output={tmp_path}"]
+    options += ["--libraries", "factored", "textbook"]
+    command = [sys.executable, str(FOLDER / "peers.py"), *options]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = json.loads((tmp_path / "peers.json").read_text())
+    assert [(row["pass"], row["library"], row["mode"]) for row in found["rows"]] == [
+        ("training", library, mode) for library in ("factored", "textbook") for mode in ("ops", "XLA")
+    ]
+    assert len({row["parameters"] for row in found["rows"]}) == 1
+    assert all(row["seconds"] > 0 and row["peak_bytes"] > 0 for row in found["rows"])
+    assert [rate["library"] for rate in found["rates"]] == ["tensorflow"]
+    assert "8x8, batch 2, training" in printed
+    assert (tmp_path / "peers.png").stat().st_size > 10_000
+
+
+def test_peers_says_what_it_leaves_out_and_compares_medians_of_rounds(tmp_path, capsys, monkeypatch, benchmark_module):
+    peers = benchmark_module("peers")
+    seconds = {"factored": [3.0, 1.0, 2.0], "textbook": [5.0, 90.0, 6.0]}
+
+    def measured(script, settings):
+        if "rate" in settings:
+            return {"projection": 4e11, "heads": 1e11}
+        one = {"seconds": seconds[settings["library"]].pop(0), "first_seconds": 1.0}
+        return {**one, "peak_bytes": 10**9, "idle_bytes": 0, "parameters": 7}
+
+    monkeypatch.setattr(peers, "in_own_process", measured)
+    monkeypatch.setattr(peers, "MODES", {"tensorflow": ("XLA",)})
+    options = ["--libraries", "factored", "textbook", "krasserm", "--passes=forward", "--budget=tiny"]
+    peers.main([*options, f"--output={tmp_path}"])
+    printed = capsys.readouterr().out
+    assert "krasserm: no" in printed
+    rows = [line.split() for line in printed.split("first s")[1].splitlines()[1:3]]
+    assert [(row[0], float(row[2]), float(row[-1])) for row in rows] == [("factored", 2.0, 1.0), ("textbook", 6.0, 3.0)]
+
+
+def test_start_up_prints_every_stage():
+    command = [sys.executable, str(FOLDER / "start_up.py"), "--small", "--repeats=1", "--modes=ops"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert [line.rsplit(maxsplit=2)[0] for line in lines] == [
+        "import Keras and backend",
+        "import keras_perceiver on top",
+        "build the model",
+        "first step, ops",
+        "second step, ops",
+        "keras-perceiver --help",
+        "keras-perceiver predict",
+    ]
+
+
 def test_choice_tells_how_long_what_auto_takes_takes(tmp_path, capsys, benchmark_module):
     options = ["--sizes=4", "--latents=3", "--heads=1", "--batches=2", "--seconds=0", f"--times={tmp_path / 'times'}"]
     choice = benchmark_module("choice")

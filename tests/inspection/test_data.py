@@ -64,7 +64,7 @@ def test_facts_of_arrays_are_those_of_what_is_stored(tmp_path):
 def test_sets_of_the_catalogue_are_said_to_be_looked_at_as_resized(tmp_path):
     prepare(tmp_path)
     found = inspect_data("tfds:fashion_mnist", output=tmp_path / "seen", source={"data_dir": tmp_path, "image_size": 5})
-    assert any(line.startswith("images, as resized 5 x 5 (48)") for line in found.lines())
+    assert any(line.startswith("image: as resized 5 x 5 (48)") for line in found.lines())
 
 
 def test_all_counts_examples_and_not_labels(tmp_path):

@@ -71,3 +71,15 @@ def test_shapes_only_leaves_nothing_behind():
     later = build_encoder((7, 3), num_latents=3, latent_dim=8, num_blocks=1, num_cross_attends=1)
     assert pending.weights[0]._value is None
     assert later.weights[0]._value is not None
+
+
+def test_the_width_of_clouds_with_the_papers_positions():
+    """3 coordinates and 64 bands up to the frequency 1120, sines and cosines: 3 (2 · 64 + 1) = 387 channels."""
+    arguments = {"positions": "coordinates", "num_bands": 64, "max_resolution": 2240, "num_blocks": 2}
+    arguments |= {"num_cross_attends": 2, "latent_dim": 512, "num_latents": 128}
+    with shapes_only():
+        model = build_encoder((2048, 3), **arguments)
+        assert model.get_layer("cross_attention_1").byte_norm.gamma.shape == (387,)
+        with_colors = build_encoder((2048, 6), **arguments)
+        assert with_colors.get_layer("cross_attention_1").byte_norm.gamma.shape == (390,)
+        assert build_preset("points").count_params() == build_preset("points", input_shape=(5, 3)).count_params()

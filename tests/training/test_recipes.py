@@ -74,6 +74,17 @@ def test_a_recipe_stays_within_its_steps_unless_epochs_are_given():
     assert recipe.resolved(50, batch_size=64).batch_size == 64  # asked for: refused where it is used
 
 
+def test_crops_are_left_out_where_pictures_are_seen_a_few_times_unless_they_are_asked_for():
+    recipe = Recipe(
+        **{**LEGAL, "epochs": 100, "batch_size": 64}, max_steps=1000, crop_min_area=0.6, crop_from_epochs=20
+    )
+    assert recipe.resolved(640).crop_min_area == 0.6
+    assert recipe.resolved(3200).crop_min_area == 0.6  # 20 epochs
+    assert recipe.resolved(6400).crop_min_area == 1.0  # 10 epochs
+    assert recipe.resolved(6400, crop_min_area=0.3).crop_min_area == 0.3
+    assert recipe.resolved(640, epochs=7).crop_min_area == 1.0
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("flip_rate", 1.5), ("crop_min_area", -0.1), ("cut_mix", 2), ("rand_augment_layers", -1), ("max_steps", 0)],

@@ -1,0 +1,243 @@
+"""Audio: reading sound files, and windows of them.
+
+One reader, PyAV, which carries FFmpeg, serves training, `inspect` and `predict`. Sounds are mixed down to one channel,
+resampled to one rate, and kept as 16-bit samples with their number, so that examples of any length lie in one array.
+"""
+
+import hashlib
+import io
+import math
+import os
+import stat
+
+import av
+import numpy as np
+import tensorflow as tf
+
+from keras_perceiver._checks import InputError, require
+
+EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aac", ".m4a")
+READERS = ("wav", "flac", "ogg", "mp3", "aac", "mov,mp4,m4a,3gp,3g2,mj2")  # of FFmpeg; no other is tried
+
+MAX_FILE_BYTES = 2**29  # 512 MiB
+MAX_SECONDS = 60.0  # are read of a file; what comes after is left out, and said
+MIN_RATE, MAX_RATE = 1_000, 768_000  # samples a second that a file may have
+MAX_CHANNELS = 64
+NATIVE_RATE = 48_000  # files that all have one rate, up to this one, are not resampled
+DEFAULT_RATE = 16_000  # others are
+MAX_CLIP_SECONDS = 10.0  # of a window that is chosen by the data
+QUANTILE = 0.95  # of the durations: the window that is chosen holds so many files whole
+FRAMES_MULTIPLE = 16  # frames of a window: patches of up to so many frames divide it
+MAX_CLIPS = 16  # windows of one file that are tested, as in the paper
+
+
+def hop_of(sample_rate):
+    """Samples from one frame to the next: about 10 ms, a multiple of 8."""
+    return max(8, 8 * round(sample_rate / 800))
+
+
+def read_audio(file, shape):
+    """Reads a sound file: its first `kept` samples at the rate of the model, one channel.
+
+    Args:
+        file: path of a WAV, FLAC, OGG, MP3, AAC or M4A file, or its bytes.
+        shape: (window, sample_rate, kept), see `choose_audio_shape`.
+
+    Returns:
+        A scalar of `audio_dtype(shape)`: `samples` (kept,) int16, zeros behind the end, and `length` int32.
+
+    Raises:
+        InputError: where the file is missing, is no sound that can be decoded, holds no samples or some that are not
+            finite, or has a rate outside 1 to 768 kHz, more than 64 channels or more than 512 MiB.
+    """
+    _, rate, kept = shape
+    samples, _ = decode_audio(file, rate, kept / rate)
+    return pack(samples[:kept], shape)
+
+
+def pack(samples, shape):
+    """(S,) float in [-1, 1] as `read_audio` returns it."""
+    example = np.zeros((), audio_dtype(shape))
+    example["samples"][: len(samples)] = np.clip(np.rint(samples * 32768.0), -32768, 32767)
+    example["length"] = len(samples)
+    return example
+
+
+def audio_dtype(shape):
+    """The NumPy dtype of one example."""
+    return np.dtype([("samples", np.int16, (shape[2],)), ("length", np.int32)])
+
+
+def scan_audio(path):
+    """Decodes a sound file once and says what is in it.
+
+    Returns:
+        `{"size": [samples], "rate": int, "seconds": float, "is_cut": bool, "low": float, "high": float, "hash": str}`
+        at the rate of the file, of its first `MAX_SECONDS`.
+
+    Raises:
+        InputError: as `read_audio`.
+    """
+    samples, rate = decode_audio(path, None, MAX_SECONDS + 0.1)
+    kept = int(MAX_SECONDS * rate)
+    return {**facts_of(samples[:kept], rate), "is_cut": len(samples) > kept}
+
+
+def facts_of(samples, rate):
+    """`scan_audio`'s facts of (S,) float samples."""
+    digest = hashlib.blake2b(f"{rate}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(samples, np.float32))
+    return {
+        "size": [len(samples)],
+        "rate": rate,
+        "seconds": len(samples) / rate,
+        "low": round(float(samples.min()), 4),
+        "high": round(float(samples.max()), 4),
+        "hash": digest.hexdigest(),
+    }
+
+
+def choose_audio_shape(facts, sample_rate=None, clip_seconds=None):
+    """What sounds enter a model as: (samples of a window, samples a second, samples that are kept of a file).
+
+    Args:
+        facts: of every file, see `scan_audio`.
+        sample_rate: in hertz; None for the files' own where all have the same one of at most 48 kHz, else 16 kHz.
+        clip_seconds: of a window; None for the 95th percentile of the durations, at most 10 s.
+
+    Returns:
+        Three integers; the window is a multiple of 16 frames, see `hop_of`.
+    """
+    rates = {fact["rate"] for fact in facts}
+    if sample_rate is None:
+        sample_rate = rates.pop() if len(rates) == 1 and max(rates) <= NATIVE_RATE else DEFAULT_RATE
+    legal = isinstance(sample_rate, int) and MIN_RATE <= sample_rate <= NATIVE_RATE
+    require(legal, f"`sample_rate` must be an integer from {MIN_RATE:,} to {NATIVE_RATE:,}", sample_rate=sample_rate)
+    seconds = [fact["seconds"] for fact in facts]
+    if clip_seconds is None:
+        clip_seconds = min(float(np.quantile(seconds, QUANTILE)), MAX_CLIP_SECONDS)
+    legal = isinstance(clip_seconds, (int, float)) and 0 < clip_seconds <= MAX_SECONDS
+    require(legal, f"`clip_seconds` must be a number above 0, at most {MAX_SECONDS:g}", clip_seconds=clip_seconds)
+    step = FRAMES_MULTIPLE * hop_of(sample_rate)
+    window = step * math.ceil(clip_seconds * sample_rate / step)
+    return window, sample_rate, max(window, math.ceil(min(max(seconds), MAX_SECONDS) * sample_rate))
+
+
+def audio_notes(facts):
+    """What is to be said of a data set beside its problems."""
+    cut = sum(fact.get("is_cut", False) for fact in facts)
+    return [f"only the first {MAX_SECONDS:g} s are used of {cut:,} files that are longer"] if cut else []
+
+
+def count_clips(seconds, shape):
+    """How many windows cover each file, up to `MAX_CLIPS`: int of the shape of `seconds`, the durations."""
+    window, rate, kept = shape
+    return np.clip(np.ceil(np.minimum(np.rint(np.multiply(seconds, rate)), kept) / window), 1, MAX_CLIPS).astype(int)
+
+
+def clip_of(example, shape, number, count):
+    """Window `number` of `count` that are spread evenly over a file, from its first sample to its last; of one, the
+    middle."""
+    spare = tf.cast(tf.maximum(example["length"] - shape[0], 0), tf.float32)
+    share = tf.where(count > 1, tf.cast(number, tf.float32) / tf.cast(tf.maximum(count - 1, 1), tf.float32), 0.5)
+    return take_window(example, shape[0], tf.cast(spare * share, tf.int32))
+
+
+def take_window(example, window, start):
+    """From `start` on: `samples` (window,) float32 in [-1, 1], zeros behind the end of the file, and `length`."""
+    samples = tf.cast(tf.slice(example["samples"], [start], [window]), tf.float32) / 32768.0
+    return {"samples": samples, "length": tf.minimum(example["length"] - start, window)}
+
+
+def decode_audio(file, rate, seconds):
+    """The first `seconds` of a sound: `((S,) float32 in [-1, 1], its samples a second)`; `rate` None leaves it.
+
+    Whatever goes wrong inside a decoder, which is fed by strangers, is an `InputError` that names the file.
+    """
+    name = "the sound" if isinstance(file, bytes) else f"`{file}`"
+    try:
+        with _open(file) as stream, av.open(stream, metadata_errors="ignore") as container:
+            if container.format.name not in READERS:
+                raise ValueError(f"Its format is {container.format.name!r}.")
+            blocks = list(_blocks(container, rate, seconds))
+        if not blocks:
+            raise ValueError("It holds no samples.")
+        samples = np.concatenate([block for block, _ in blocks])
+        if not np.isfinite(samples).all():
+            raise ValueError("Some of its samples are not finite.")
+        return np.clip(samples, -1.0, 1.0)[: math.ceil(seconds * blocks[0][1])], blocks[0][1]
+    except InputError:
+        raise
+    except Exception as error:  # FFmpeg has an error for everything
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{name} must be a readable sound (WAV, FLAC, OGG, MP3, AAC or M4A). {reason}") from error
+
+
+def _open(file):
+    """A stream of bytes or of a regular file; a pipe or a device would wait, or never end."""
+    if isinstance(file, bytes):
+        return io.BytesIO(file)
+    status = os.stat(file)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("It is no regular file.")
+    if status.st_size > MAX_FILE_BYTES:
+        raise OSError(f"It has {status.st_size:,} bytes; it may have at most {MAX_FILE_BYTES:,}.")
+    return open(file, "rb")
+
+
+def _blocks(container, rate, seconds):
+    """Yields (samples of one channel, their rate), decoded and resampled, until there are enough."""
+    if not container.streams.audio:
+        raise ValueError("It holds no sound.")
+    resampler, total = None, 0
+    for frame in _frames(container):
+        own = frame.sample_rate
+        if not MIN_RATE <= own <= MAX_RATE:
+            raise ValueError(f"It has {own:,} samples a second; {MIN_RATE:,} to {MAX_RATE:,} can be read.")
+        if total == 0 and rate not in (None, own):
+            resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
+        block, total = mono(frame), total + frame.samples
+        if resampler is None:
+            yield block, own
+        else:
+            yield from _resampled(resampler, block, own, rate)
+        if total >= seconds * own:
+            break
+    if resampler is not None and total:
+        yield from _resampled(resampler, None, None, rate)
+
+
+def _frames(container):
+    """Decoded frames; what a broken file ends with is left out where something came before."""
+    any_frame = False
+    try:
+        for frame in container.decode(container.streams.audio[0]):
+            if frame.samples:
+                any_frame = True
+                yield frame
+    except av.error.FFmpegError:
+        if not any_frame:
+            raise
+
+
+def _resampled(resampler, block, own, rate):
+    frame = None
+    if block is not None:
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block[None]), format="fltp", layout="mono")
+        frame.sample_rate = own
+    for out in resampler.resample(frame):
+        yield out.to_ndarray()[0], rate
+
+
+def mono(frame):
+    """A frame of any sample format as the mean of its channels: (S,) float32 in [-1, 1]."""
+    values, channels = frame.to_ndarray(), frame.layout.nb_channels
+    if channels > MAX_CHANNELS:
+        raise ValueError(f"It has {channels:,} channels; it may have at most {MAX_CHANNELS}.")
+    if not frame.format.is_planar:
+        values = values.reshape(-1, channels).T  # (channels, S)
+    if values.dtype == np.uint8:
+        values = (values.astype(np.float64) - 128) / 128
+    elif values.dtype.kind == "i":
+        values = values / -float(np.iinfo(values.dtype).min)
+    return values.mean(axis=0).astype(np.float32)

@@ -1,0 +1,150 @@
+"""What stands between samples of sound and the model, and what happens to them in training."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_perceiver._checks import require_one_of, require_positive
+from keras_perceiver.data.audio import hop_of, take_window
+from keras_perceiver.data.tensorflow_io import mel_scale, spectrogram
+
+AUDIO_INPUTS = ("log_mel", "raw")
+NUM_MEL_BINS = 64
+LOWEST = 40.0  # hertz of the mel scale; its end is half the rate
+FLOOR = 1e-3  # is added to magnitudes before the logarithm: far below what is heard in 16 bits
+
+
+def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None):
+    """What stands between samples and the model: a function of windows, one or a batch.
+
+    The tf.data pipeline and the exported SavedModel both call it. What lies behind a sound's end is masked: a sample by
+    its index, a frame where it begins behind the end.
+
+    Args:
+        shape: (window, sample_rate, kept), see `choose_audio_shape`.
+        audio_input: "log_mel" (None too), which is scaled to mean 0 and standard deviation 1 over the real frames of
+            each window; or "raw" samples.
+        num_mel_bins: F; None for 64.
+
+    Returns:
+        Function `{"samples": (.., window) float32 in [-1, 1], "length": (..) int}` -> `{"audio": (.., T, F, 1) or
+        (.., window, 1) float32, "audio_padding_mask": (.., T, F) or (.., window) bool}`.
+    """
+    window, rate, _ = shape
+    audio_input, num_bins = audio_input or "log_mel", num_mel_bins or NUM_MEL_BINS
+    require_one_of(AUDIO_INPUTS, audio_input=audio_input)
+    require_positive(num_mel_bins=num_bins)
+    hop = hop_of(rate)
+    frames = window // hop
+
+    def raw(clips):
+        mask = tf.range(window) < clips["length"][..., None]
+        return {"audio": tf.where(mask, clips["samples"], 0.0)[..., None], "audio_padding_mask": mask}
+
+    def log_mel(clips):
+        mask = tf.range(frames) * hop < clips["length"][..., None]  # (.., T)
+        mel = tf.math.log(log_mel_magnitudes(clips["samples"], rate, num_bins) + FLOOR)  # (.., T, F)
+        real = tf.cast(mask[..., None], tf.float32)
+        count = tf.maximum(tf.reduce_sum(real, (-2, -1), keepdims=True) * num_bins, 1.0)
+        mean = tf.reduce_sum(mel * real, (-2, -1), keepdims=True) / count
+        centred = (mel - mean) * real
+        scale = tf.math.rsqrt(tf.reduce_sum(centred**2, (-2, -1), keepdims=True) / count + 1e-5)
+        return {
+            "audio": (centred * scale)[..., None],
+            "audio_padding_mask": tf.broadcast_to(mask[..., None], tf.shape(mel)),
+        }
+
+    def preprocess(clips):
+        out = (raw if audio_input == "raw" else log_mel)(clips)
+        inner = (window,) if audio_input == "raw" else (frames, num_bins)
+        outer = clips["samples"].shape[:-1]
+        shapes = {"audio": (*outer, *inner, 1), "audio_padding_mask": (*outer, *inner)}
+        return {name: tf.ensure_shape(tensor, shapes[name]) for name, tensor in out.items()}
+
+    return preprocess
+
+
+def log_mel_magnitudes(samples, rate, num_bins):
+    """(.., S) -> (.., S / hop, num_bins): magnitudes on the mel scale, before the logarithm."""
+    hop = hop_of(rate)
+    frame_length = 5 * hop // 2  # 25 ms
+    fft_length = 1 << (frame_length - 1).bit_length()
+    flat = tf.reshape(samples, (-1, samples.shape[-1]))
+    mel = mel_scale(spectrogram(flat, fft_length, frame_length, hop), rate, num_bins, min(LOWEST, rate / 8), rate / 2)
+    return tf.reshape(mel, tf.concat([tf.shape(samples)[:-1], tf.shape(mel)[-2:]], 0))
+
+
+def augment_audio(shape, *, noise_std=0.0):
+    """What happens to one sound of a training batch: a random window, and white noise.
+
+    Args:
+        shape: (window, sample_rate, kept).
+        noise_std: of Gaussian noise, as a share of the full scale.
+
+    Returns:
+        Function `(one example of `read_audio`, (2,) int32 seed)` -> one window for `preprocess_audio`.
+    """
+    window = shape[0]
+
+    def augment(example, seed):
+        spare = tf.maximum(example["length"] - window, 0)
+        start = tf.random.stateless_uniform((), seed, 0, spare + 1, tf.int32)
+        clip = take_window(example, window, start)
+        if noise_std:
+            clip["samples"] += noise_std * tf.random.stateless_normal((window,), tf.add(seed, [1, 0]))
+        return clip
+
+    return augment
+
+
+def spec_augment(*, time_masks=0, frequency_masks=0, time_mask_share=0.2, frequency_mask_share=0.2):
+    """SpecAugment (Park et al. 2019) of a preprocessed batch: stretches of frames and bands of bins become zero, the
+    mean. Of raw samples only stretches of time are hidden. Masks follow from the seed alone, unlike those of
+    tensorflow-io, which keep a random state.
+
+    Args:
+        time_masks: how many for each example.
+        frequency_masks: how many for each example.
+        time_mask_share: the longest one, as a share of the window.
+        frequency_mask_share: the widest one, as a share of the bins.
+
+    Returns:
+        Function `(batch of preprocess_audio, (2,) int32 seed) -> batch`, or None.
+    """
+    if not (time_masks or frequency_masks):
+        return None
+
+    def augment(batch, seed):
+        audio = batch["audio"]
+        axes = [(1, time_masks, time_mask_share)]
+        if len(audio.shape) == 4:
+            axes.append((2, frequency_masks, frequency_mask_share))
+        for axis, count, share in axes:
+            for number in range(count):
+                keep = _kept(audio.shape[0], audio.shape[axis], share, tf.add(seed, [10 * axis + number, 0]))
+                ones = [1] * (len(audio.shape) - axis - 1)
+                audio *= tf.reshape(keep, [audio.shape[0], *[1] * (axis - 1), audio.shape[axis], *ones])
+        return {**batch, "audio": audio}
+
+    return augment
+
+
+def _kept(batch, length, share, seed):
+    """(B, length) float32: 0 in one stretch of each row, of a width from 0 to `share` of it, 1 elsewhere."""
+    draws = tf.random.stateless_uniform((batch, 2), seed)
+    width = draws[:, :1] * (share * length)
+    start = draws[:, 1:] * (length - width)
+    place = tf.range(length, dtype=tf.float32)
+    return tf.cast((place < start) | (place >= start + width), tf.float32)
+
+
+def draw_audio(axes, example):
+    """Draws a preprocessed sound: its log-mel spectrogram with the loudness of each frame as a line, or its samples."""
+    audio = np.asarray(example["audio"])[..., 0]
+    if audio.ndim == 1:
+        axes.plot(audio, linewidth=0.5, color="#4878a8")
+        axes.set_ylim(-1, 1)
+        return
+    axes.imshow(audio.T, origin="lower", aspect="auto", cmap="magma")
+    loudness = audio.mean(axis=1)
+    span = max(float(np.ptp(loudness)), 1e-6)
+    axes.plot((loudness - loudness.min()) / span * (audio.shape[1] - 1), linewidth=0.8, color="white")

@@ -1,0 +1,294 @@
+"""Point clouds: reading meshes and clouds, and what every model of points needs in front of it.
+
+`trimesh` reads OFF, PLY, OBJ and STL, NumPy the rest. A mesh becomes points of its surface, a cloud stays what it is;
+each is a float32 array (M, 3 + e), coordinates x, y, z first and e channels of features (brightness, colour, normals)
+behind them, beside a mask of the points that are real.
+"""
+
+import hashlib
+import io
+import logging
+import os
+import re
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from keras_perceiver._checks import InputError, require, require_at_least
+from keras_perceiver.data.files import open_regular
+
+MESHES = (".off", ".ply", ".obj", ".stl")
+EXTENSIONS = (*MESHES, ".xyz", ".npy", ".npz")
+DEFAULT_POINTS = 2048  # of a mesh's surface, and at most of a cloud; about the 2,000 of the paper
+MAX_FILE_BYTES = 2**26  # 64 MiB: text takes up to twenty times its size while trimesh reads it
+MAX_ARRAY_BYTES = 2**28  # 256 MiB of the arrays in a compressed file
+MIN_SCALE = 1e-30  # of coordinates about their mean: below it, and above its inverse, float32 has too few digits
+
+# How many elements of each kind the header of a file promises.
+PROMISES = {
+    ".off": re.compile(rb"\A\s*(?:#[^\n]*\s+)*[A-Z]*OFF\s*(?:#[^\n]*\s+)*(?P<vertices>\d+)\s+(?P<faces>\d+)"),
+    ".ply": re.compile(rb"\Aply\b.*?element\s+vertex\s+(?P<vertices>\d+).*?end_header", re.DOTALL),
+}
+
+# trimesh says there what it could not load beside a shape, such as pictures, which are not asked for.
+logging.getLogger("trimesh").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points (n, 3 + e) float64 and, for a mesh, its triangles (f, 3), indices of points; None for a cloud."""
+
+    points: np.ndarray
+    faces: np.ndarray | None = None
+
+    def digest(self):
+        """A hash of what was decoded."""
+        digest = hashlib.blake2b(repr(self.points.shape).encode(), digest_size=16)
+        for array in (self.points, self.faces):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+
+def load_cloud(file, extension=None):
+    """Reads a mesh or a cloud.
+
+    Args:
+        file: path of an OFF, PLY, OBJ, STL, XYZ, NPY or NPZ file, or its bytes. XYZ is text, one point a line: three
+            coordinates and the same number of features everywhere. NPY is an array (n, 3 + e); NPZ holds one as
+            `points`, or its only array. Nothing that a file names is opened, and nothing in it is executed.
+        extension: which of them, such as ".off"; None to take it from the path.
+
+    Returns:
+        `Cloud`.
+
+    Raises:
+        InputError: where the file is missing or cannot be decoded, has more than `MAX_FILE_BYTES`, fewer vertices or
+            faces than its header promises, faces of vertices that do not exist, coordinates that are not finite, or no
+            two points that are apart.
+    """
+    name = "The data" if isinstance(file, bytes) else str(file)
+    extension = os.path.splitext(name)[1].lower() if extension is None else extension
+    try:
+        if not isinstance(file, bytes):
+            with open_regular(file, MAX_FILE_BYTES) as stream:
+                file = stream.read()
+        return _checked(READERS[extension](file, extension))
+    except Exception as error:  # readers raise nearly everything: IndexError, struct.error, MemoryError, ..
+        reason = (str(error) or type(error).__name__)[:200]
+        kinds = "OFF, PLY, OBJ, STL, XYZ, NPY or NPZ"
+        raise InputError(f"{name} must be a readable mesh or cloud of points ({kinds}). {reason}") from error
+
+
+def _read_mesh(content, extension):
+    import trimesh
+
+    promised = PROMISES[extension].match(content) if extension in PROMISES else None
+    options = {"skip_materials": True} if extension == ".obj" else {}
+    scene = trimesh.load_scene(io.BytesIO(content), file_type=extension[1:], process=False, **options)
+    vertices, faces, count = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], 0
+    for shape in scene.geometry.values():
+        vertices.append(np.asarray(shape.vertices, np.float64).reshape(-1, 3))
+        triangles = np.asarray(getattr(shape, "faces", ()), np.int64).reshape(-1, 3)
+        if triangles.size and not 0 <= triangles.min() <= triangles.max() < len(vertices[-1]):
+            raise ValueError("A face has a vertex that does not exist.")
+        faces.append(triangles + count)
+        count += len(vertices[-1])
+    cloud = Cloud(np.concatenate(vertices), np.concatenate(faces) if any(map(len, faces)) else None)
+    for what, number in (promised.groupdict() if promised else {}).items():
+        there = len(cloud.points) if what == "vertices" else len(cloud.faces if cloud.faces is not None else ())
+        if there < int(number):
+            raise ValueError(f"It promises {int(number):,} {what} and has {there:,}.")
+    return cloud
+
+
+def _read_text(content, extension):
+    lines = re.sub(rb"[,;\t]", b" ", content).decode("utf-8", "replace").splitlines()
+    lines = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "//"))]
+    if lines and not re.match(r"\s*[-+]?\.?\d", lines[0]) and not re.match(r"\s*[-+]?(nan|inf)", lines[0].lower()):
+        del lines[0]  # names of the columns
+    return Cloud(np.loadtxt(lines, np.float64, comments=None, ndmin=2) if lines else np.zeros((0, 3)))
+
+
+def _read_array(content, extension):
+    stream = io.BytesIO(content)
+    if extension == ".npz":
+        with zipfile.ZipFile(stream) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+            names = archive.namelist()
+        if size > MAX_ARRAY_BYTES:
+            raise ValueError(f"Its arrays have {size:,} bytes; they may have at most {MAX_ARRAY_BYTES:,}.")
+        name = "points.npy" if len(names) > 1 else names[0]
+        with np.load(stream, allow_pickle=False) as arrays:
+            array = arrays[name.removesuffix(".npy")]
+    else:
+        array = np.load(stream, allow_pickle=False)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"Its array holds no real numbers but {array.dtype}.")
+    return Cloud(array.astype(np.float64))
+
+
+READERS = {**dict.fromkeys(MESHES, _read_mesh), ".xyz": _read_text, ".npy": _read_array, ".npz": _read_array}
+
+
+def _checked(cloud):
+    """The cloud, its points about their mean: float32 has too few digits for coordinates of maps."""
+    points = cloud.points
+    if points.ndim != 2 or points.shape[1] < 3:
+        raise ValueError(f"Points must be rows of at least three coordinates, and not of the shape {points.shape}.")
+    if not len(points):
+        raise ValueError("It holds no points.")
+    if not np.isfinite(points).all():
+        raise ValueError("Its numbers must be finite.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        centred = points[:, :3] - points[:, :3].mean(axis=0)
+        scale = np.abs(centred).max()
+    if not (points[:, :3] != points[:1, :3]).any():
+        raise ValueError("Its points must not all lie in one place.")
+    if not (MIN_SCALE < scale < 1 / MIN_SCALE and np.abs(points[:, 3:]).max(initial=0) < 1 / MIN_SCALE):
+        raise ValueError(f"Its numbers must be of a size between {MIN_SCALE} and {1 / MIN_SCALE}.")
+    if cloud.faces is not None and not _areas(centred / scale, cloud.faces).any():
+        raise ValueError("Its faces must have an area.")
+    return Cloud(np.concatenate([centred, points[:, 3:]], axis=1), cloud.faces)
+
+
+def _areas(points, faces):
+    """Twice the area of each triangle: (f,)."""
+    a, b, c = (points[faces[:, corner]] for corner in range(3))
+    return np.linalg.norm(np.cross(b - a, c - a), axis=-1)
+
+
+def sample_points(cloud, num_points):
+    """At most `num_points` points of a cloud, or exactly as many of a mesh's surface, uniform in its area.
+
+    The draw follows from the content of the cloud: the same file gives the same points.
+
+    Returns:
+        (m, 3 + e) float64.
+    """
+    seed = int(cloud.digest(), 16)
+    if cloud.faces is None:
+        count = len(cloud.points)
+        if count <= num_points:
+            return cloud.points
+        return cloud.points[np.sort(np.random.default_rng(seed).choice(count, num_points, replace=False))]
+    import trimesh
+
+    scale = np.abs(cloud.points).max()  # areas of very small meshes would be taken for none
+    mesh = trimesh.Trimesh(cloud.points / scale, cloud.faces, process=False)
+    points, _ = trimesh.sample.sample_surface(mesh, num_points, seed=seed)
+    return np.asarray(points) * scale
+
+
+def points_dtype(shape):
+    """In which clouds of the shape (M, 3 + e) are kept: points (M, 3 + e) float32, and their mask (M,) bool."""
+    return np.dtype([("points", np.float32, tuple(shape)), ("points_padding_mask", bool, shape[:1])])
+
+
+def read_points(file, shape, extension=None):
+    """Reads a mesh or a cloud as the points that a model takes.
+
+    Args:
+        file, extension: see `load_cloud`.
+        shape: (M, 3 + e): M points, e features of each.
+
+    Returns:
+        Scalar of `points_dtype(shape)`: coordinates about their mean; the mask is True where a point is real, and
+        zeros stand for the others.
+
+    Raises:
+        InputError: as `load_cloud`, and where the points of the file have not e features.
+    """
+    num_points, channels = shape
+    cloud = load_cloud(file, extension)
+    require(
+        cloud.points.shape[1] == channels,
+        "Every point must have as many features as the model takes, behind its three coordinates",
+        file="bytes" if isinstance(file, bytes) else str(file),
+        features=cloud.points.shape[1] - 3,
+        expected=channels - 3,
+    )
+    drawn = sample_points(cloud, num_points)
+    example = np.zeros((), points_dtype(shape))
+    example["points"][: len(drawn)] = drawn
+    example["points_padding_mask"][: len(drawn)] = True
+    return example
+
+
+def scan_points(file, extension=None):
+    """Decodes a mesh or a cloud once, fully, and says what is in it: facts that JSON can hold.
+
+    Returns:
+        `{"size": [n], "faces": int, "channels": int, "low": float, "high": float, "hash": str}`: points and triangles,
+        coordinates and features of a point, and the range of its coordinates about their mean.
+
+    Raises:
+        InputError: as `load_cloud`.
+    """
+    cloud = load_cloud(file, extension)
+    return {
+        "size": [len(cloud.points)],
+        "faces": 0 if cloud.faces is None else len(cloud.faces),
+        "channels": cloud.points.shape[1],
+        "low": float(cloud.points[:, :3].min()),
+        "high": float(cloud.points[:, :3].max()),
+        "hash": cloud.digest(),
+    }
+
+
+def choose_points_shape(facts, num_points=None):
+    """The (M, 3 + e) that clouds enter a model with.
+
+    Args:
+        facts: of every file, see `scan_points`.
+        num_points: M; None for the size of the largest cloud and at most `DEFAULT_POINTS`, which meshes get.
+    """
+    channels = {fact["channels"] for fact in facts}
+    require(
+        len(channels) == 1,
+        "All clouds must have the same number of features behind their coordinates",
+        features=sorted(count - 3 for count in channels),
+    )
+    if num_points is None:
+        num_points = max(DEFAULT_POINTS if fact["faces"] else min(fact["size"][0], DEFAULT_POINTS) for fact in facts)
+    require_at_least(2, num_points=num_points)
+    return (num_points, channels.pop())
+
+
+def preprocess_points():
+    """What stands between raw points and the model: a function of one cloud or a batch of them.
+
+    Coordinates get the mean zero and are divided by the largest of them, so that they fill the cube [-1, 1]³, as in the
+    paper; features that leave [-1, 1] are divided by the largest of their channel in the cloud, as all channels of a
+    point are normalised together. Only real points count, and the others become zeros.
+
+    Returns:
+        Function of `{"points": (.., M, 3 + e) float32, "points_padding_mask": (.., M) bool}` that returns the same.
+    """
+
+    def preprocess(example):
+        mask = example["points_padding_mask"]
+        real = mask[..., None]  # (.., M, 1)
+        points = tf.where(real, example["points"], 0.0)
+        # The scale first: squares are never taken, and sums stay small.
+        xyz, features = points[..., :3], points[..., 3:]
+        xyz = tf.math.divide_no_nan(xyz, tf.reduce_max(tf.abs(xyz), axis=(-2, -1), keepdims=True))
+        count = tf.reduce_sum(tf.cast(real, tf.float32), axis=-2, keepdims=True)
+        mean = tf.math.divide_no_nan(tf.reduce_sum(xyz, axis=-2, keepdims=True), count)
+        xyz = tf.where(real, xyz - mean, 0.0)
+        xyz = tf.math.divide_no_nan(xyz, tf.reduce_max(tf.abs(xyz), axis=(-2, -1), keepdims=True))
+        features = features / tf.maximum(1.0, tf.reduce_max(tf.abs(features), axis=-2, keepdims=True))
+        return {"points": tf.concat([xyz, features], axis=-1), "points_padding_mask": mask}
+
+    return preprocess
+
+
+def draw_points(axes, example):
+    """Draws a cloud as it enters a model, seen from the corner of its cube; what is near is dark."""
+    points = np.asarray(example["points"])[np.asarray(example["points_padding_mask"])]
+    x, y, z = points[:, :3].T
+    across, up = (x - y) / np.sqrt(2), (2 * z - x - y) / np.sqrt(6)
+    axes.scatter(across, up, s=1, c=x + y + z, cmap="viridis_r", linewidths=0)
+    axes.set(xlim=(-1.5, 1.5), ylim=(-1.7, 1.7), aspect="equal")

@@ -1,0 +1,436 @@
+"""The ImageNet model beside what others have published: `python tests/benchmarks/peers.py --krasserm PATH`.
+
+Needs the extra `peers` (`pip install -e ".[peers]"`) and, for krasserm's Perceiver, a checkout of
+https://github.com/krasserm/perceiver-io; what is not installed is left out, and said. Nothing else should run on the
+machine: of the order of two hours on two cores with the defaults, `--rounds 1` a third of that.
+
+Every measurement is a process of its own: a first call, then the median of several. Rounds go over all libraries in
+turns, so that the machine's drift falls on all of them alike, and the tables have the median of the rounds. Memory is
+resident memory above the idle process that has built its model (on a GPU, what the library says it had allocated at
+most); a training step includes Adam and its state. Beside the times stands the rate of matrix products of each library
+at the model's own shapes, without which a ratio says little of the model.
+
+Leaves `peers.json` and `peers.png` in `--output`. With `KERAS_BACKEND=jax` or `torch` our model runs there.
+"""
+
+import argparse
+import functools
+import importlib.util
+import itertools
+import json
+import statistics
+import sys
+import time
+import types
+from pathlib import Path
+
+from measuring import MODES, backend, in_own_process, timed
+
+BUDGETS = {
+    "full": {
+        "cases": {"224x224, batch 1": (224, 1), "64x64, batch 8": (64, 8)},
+        "model": {"latents": 512, "dim": 1024, "bands": 64, "blocks": 8, "layers": 6, "heads": 8, "classes": 1000},
+    },
+    "tiny": {
+        "cases": {"8x8, batch 2": (8, 2)},
+        "model": {"latents": 6, "dim": 16, "bands": 2, "blocks": 2, "layers": 1, "heads": 2, "classes": 10},
+    },
+}
+PASSES = ("forward", "training")
+TORCH_MODES = ("eager", "compiled")
+
+# name: what it is, and in what it differs from the paper's model
+LIBRARIES = {
+    "factored": "keras_perceiver",
+    "textbook": 'keras_perceiver, cross_attention_implementation="dense"',
+    "krasserm": "perceiver-io, its encoder with our head: the same model",
+    "huggingface": "transformers, 1 cross-attend in place of 8, and a decoder with 1 more over the latents",
+    "lucidrains": "perceiver-pytorch, MLPs of 8 times the width into a GEGLU, the first block unshared",
+}
+REQUIRED = {"krasserm": ("torch", "einops", "fairscale"), "huggingface": ("torch", "transformers")}
+REQUIRED["lucidrains"] = ("torch", "perceiver_pytorch")
+
+
+def build_ours(settings):
+    """A compiled Keras model."""
+    import keras
+
+    import keras_perceiver
+
+    size, model = settings["size"], settings["model"]
+    classifier = keras_perceiver.build_classifier(
+        (size, size, 3),
+        num_classes=model["classes"],
+        num_bands=model["bands"],
+        num_latents=model["latents"],
+        latent_dim=model["dim"],
+        num_blocks=model["blocks"],
+        num_cross_attends=model["blocks"],
+        num_self_attention_layers=model["layers"],
+        num_self_attention_heads=model["heads"],
+        cross_attention_implementation="dense" if settings["library"] == "textbook" else "auto",
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    classifier.compile("adam", loss, jit_compile=settings["mode"] == "XLA")
+    return classifier
+
+
+def build_krasserm(settings):
+    """krasserm's encoder, set up as the paper's, behind a mean and a linear map."""
+    import torch
+
+    sys.path.insert(0, settings["krasserm"])
+    # The packages on the way to the model import its training framework too: they are passed over.
+    for name in ("perceiver.model.vision", "perceiver.model.vision.image_classifier"):
+        package = types.ModuleType(name)
+        package.__path__ = [str(Path(settings["krasserm"], *name.split(".")))]
+        sys.modules[name] = package
+    from perceiver.model.core.modules import PerceiverEncoder
+    from perceiver.model.vision.image_classifier.backend import ImageInputAdapter
+
+    class Classifier(torch.nn.Module):
+        def __init__(self, size, model):
+            super().__init__()
+            adapter = ImageInputAdapter((size, size, 3), model["bands"])
+            self.encoder = PerceiverEncoder(
+                adapter,
+                model["latents"],
+                model["dim"],
+                num_cross_attention_heads=1,
+                num_cross_attention_qk_channels=adapter.num_input_channels,
+                num_cross_attention_layers=model["blocks"],
+                num_self_attention_heads=model["heads"],
+                num_self_attention_layers_per_block=model["layers"],
+                num_self_attention_blocks=model["blocks"],
+            )
+            self.head = torch.nn.Linear(model["dim"], model["classes"])
+
+        def forward(self, x):
+            return self.head(self.encoder(x).mean(dim=1))
+
+    return Classifier(settings["size"], settings["model"])
+
+
+def build_huggingface(settings):
+    import torch
+    from transformers import PerceiverConfig
+    from transformers.models.perceiver import modeling_perceiver as perceiver
+
+    size, model = settings["size"], settings["model"]
+    config = PerceiverConfig(
+        num_latents=model["latents"],
+        d_latents=model["dim"],
+        num_blocks=model["blocks"],
+        num_self_attends_per_block=model["layers"],
+        num_self_attention_heads=model["heads"],
+        num_cross_attention_heads=1,
+        attention_probs_dropout_prob=0.0,
+        num_labels=model["classes"],
+    )
+    positions = {"concat_pos": True, "max_resolution": (size, size), "num_bands": model["bands"], "sine_only": False}
+    front = perceiver.PerceiverImagePreprocessor(
+        config, prep_type="pixels", spatial_downsample=1, fourier_position_encoding_kwargs=positions
+    )
+    query = {"num_channels": model["dim"], "index_dims": 1}
+    decoder = perceiver.PerceiverClassificationDecoder(
+        config, num_channels=model["dim"], trainable_position_encoding_kwargs=query, use_query_residual=True
+    )
+
+    class Classifier(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.perceiver = perceiver.PerceiverModel(config, decoder=decoder, input_preprocessor=front)
+
+        def forward(self, x):
+            return self.perceiver(inputs=x.permute(0, 3, 1, 2)).logits
+
+    return Classifier()
+
+
+def build_lucidrains(settings):
+    from perceiver_pytorch import Perceiver
+
+    size, model = settings["size"], settings["model"]
+    return Perceiver(
+        num_freq_bands=model["bands"],
+        depth=model["blocks"],
+        max_freq=size,
+        num_latents=model["latents"],
+        latent_dim=model["dim"],
+        latent_heads=model["heads"],
+        cross_dim_head=2 * (2 * model["bands"] + 1) + 3,
+        latent_dim_head=model["dim"] // model["heads"],
+        num_classes=model["classes"],
+        weight_tie_layers=True,
+        self_per_cross_attn=model["layers"],
+    )
+
+
+BUILDERS = {"krasserm": build_krasserm, "huggingface": build_huggingface, "lucidrains": build_lucidrains}
+
+
+def examples(settings):
+    """Pictures (B, S, S, 3) and their classes (B,)."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    size, batch = settings["size"], settings["batch"]
+    return rng.uniform(-1, 1, (batch, size, size, 3)).astype("float32"), rng.integers(
+        settings["model"]["classes"], size=batch
+    )
+
+
+def our_step(settings):
+    """`(step, parameters)` of a Keras model."""
+    model, (x, y) = build_ours(settings), examples(settings)
+    if settings["pass"] == "forward":
+        return functools.partial(model.predict_on_batch, x), model.count_params()
+    model.optimizer.build(model.trainable_variables)
+    return functools.partial(model.train_on_batch, x, y), model.count_params()
+
+
+def torch_step(settings):
+    """`(step, parameters)` of a PyTorch module."""
+    import torch
+
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    module = BUILDERS[settings["library"]](settings).to(device)
+    parameters = sum(p.numel() for p in module.parameters())
+    x, y = (torch.from_numpy(array).to(device) for array in examples(settings))
+    run = torch.compile(module) if settings["mode"] == "compiled" else module
+    if settings["pass"] == "forward":
+        module.eval()
+
+        def forward():
+            with torch.inference_mode():
+                return run(x).cpu()
+
+        return forward, parameters
+    optimizer = torch.optim.Adam(module.parameters())
+
+    def train():
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(run(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return train, parameters
+
+
+def device_peak_bytes(library):
+    """The most memory that a library had allocated on a GPU; None without one."""
+    if library in BUILDERS or backend() == "torch":
+        import torch
+
+        return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    if backend() == "jax":
+        import jax
+
+        return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    import tensorflow as tf
+
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"] if tf.config.list_physical_devices("GPU") else None
+
+
+def measure(settings):
+    """Seconds, bytes and number of parameters of one pass of one library, in this process."""
+    step, parameters = (torch_step if settings["library"] in BUILDERS else our_step)(settings)
+    warm_up = 2 if settings["mode"] == "compiled" else 1  # PyTorch may compile anew at the second call
+    result = timed(step, settings["repeats"], settings["seconds"], warm_up) | {"parameters": parameters}
+    on_device = device_peak_bytes(settings["library"])
+    return result if on_device is None else result | {"peak_bytes": on_device, "idle_bytes": 0}
+
+
+def product_rate(settings):
+    """FLOP/s of products as the latent Transformer has them: (B·N, D) by (D, D), and of heads, (N, k) by (k, N)."""
+    model, rows = settings["model"], settings["batch"] * settings["model"]["latents"]
+    heads, width = settings["batch"] * model["heads"], model["dim"] // model["heads"]
+    shapes = {
+        "projection": ((rows, model["dim"]), (model["dim"], model["dim"])),
+        "heads": ((heads, model["latents"], width), (heads, width, model["latents"])),
+    }
+    product, tensor = torch_product() if settings["library"] == "torch" else keras_product()
+    rates = {}
+    for name, (a, b) in shapes.items():
+        operands, times = (tensor(a), tensor(b)), []
+        while len(times) < 3 or (sum(times) < 1.0 and len(times) < 100):
+            start = time.perf_counter()
+            product(*operands)
+            times.append(time.perf_counter() - start)
+        flops = 2 * functools.reduce(lambda n, size: n * size, a) * b[-1]
+        rates[name] = flops / statistics.median(times[1:])
+    return rates
+
+
+def torch_product():
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def product(a, b):
+        result = torch.matmul(a, b)
+        return result.flatten()[0].item()  # waits
+
+    return torch.inference_mode()(product), lambda shape: torch.rand(shape, device=device)
+
+
+def keras_product():
+    import keras
+    from measuring import compiled
+
+    product = compiled(keras.ops.matmul, MODES[backend()][0])
+    return (
+        lambda a, b: keras.ops.convert_to_numpy(product(a, b)[..., :1, :1]),
+        lambda shape: keras.random.uniform(shape, seed=0),
+    )
+
+
+def available(library, arguments):
+    """Why a library cannot be measured, or None."""
+    missing = [name for name in REQUIRED.get(library, ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    return "no --krasserm PATH" if library == "krasserm" and arguments.krasserm is None else None
+
+
+def modes(library):
+    return TORCH_MODES if library in BUILDERS else MODES[backend()]
+
+
+def measure_all(arguments):
+    """`(rows, rates)`: what each process found, in the order of running."""
+    budget = BUDGETS[arguments.budget]
+    libraries = []
+    for library in arguments.libraries:
+        reason = available(library, arguments)
+        print(f"{library}: {reason}, left out" if reason else f"{library}: {LIBRARIES[library]}", flush=True)
+        libraries += [] if reason else [library]
+    rates_of = [backend()] + (["torch"] if set(libraries) & set(BUILDERS) and backend() != "torch" else [])
+    rows, rates, dead = [], [], set()
+    common = {"model": budget["model"], "repeats": arguments.repeats, "seconds": arguments.seconds}
+    common["krasserm"] = str(arguments.krasserm)
+    for round_, (case, (size, batch)) in itertools.product(range(arguments.rounds), budget["cases"].items()):
+        for library in rates_of:
+            settings = {"library": library, "batch": batch, "model": budget["model"], "rate": True}
+            rates.append({"round": round_, "case": case, "library": library, **in_own_process(__file__, settings)})
+        for kind, library in itertools.product(arguments.passes, libraries):
+            for mode in modes(library):
+                key = {"case": case, "pass": kind, "library": library, "mode": mode}
+                if tuple(key.values()) in dead:
+                    continue
+                found = in_own_process(__file__, {**common, **key, "size": size, "batch": batch})
+                if found is None:
+                    dead.add(tuple(key.values()))
+                    continue
+                rows.append({"round": round_, **key, **found})
+                print(
+                    round_ + 1,
+                    *key.values(),
+                    f"{found['seconds']:.3f} s {found['peak_bytes'] / 1e9:.2f} GB",
+                    flush=True,
+                )
+        save(arguments.output, rows, rates)
+    return rows, rates
+
+
+def save(folder, rows, rates):
+    (folder / "peers.json").write_text(json.dumps({"rows": rows, "rates": rates}, indent=1))
+
+
+def medians(rows):
+    """One row for each case, pass, library and mode: medians over the rounds."""
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["case"], row["pass"], row["library"], row["mode"]), []).append(row)
+    return [
+        dict(zip(("case", "pass", "library", "mode"), key, strict=True))
+        | {name: statistics.median(r[name] for r in group) for name in ("seconds", "peak_bytes", "first_seconds")}
+        | {"parameters": group[0]["parameters"]}
+        for key, group in groups.items()
+    ]
+
+
+def fastest(rows, **wanted):
+    """The fastest of the rows with these values; None without any."""
+    return min((r for r in rows if all(r[k] == v for k, v in wanted.items())), key=lambda r: r["seconds"], default=None)
+
+
+def report(rows, rates):
+    """Prints a table for each case and pass, and each library's rate of products."""
+    rows = medians(rows)
+    for case, kind in dict.fromkeys((row["case"], row["pass"]) for row in rows):
+        ours = fastest(rows, case=case, library="factored", **{"pass": kind})
+        print(f"\n{case}, {kind}")
+        print(f"{'':21} {'s':>8} {'GB':>6} {'first s':>8} {'parameters':>11} {'ours is faster by':>18}")
+        for row in (row for row in rows if (row["case"], row["pass"]) == (case, kind)):
+            ratio = f"{row['seconds'] / ours['seconds']:18.2f}" if ours else ""
+            print(
+                f"{row['library']:12} {row['mode']:8} {row['seconds']:8.3f} {row['peak_bytes'] / 1e9:6.2f} "
+                f"{row['first_seconds']:8.1f} {row['parameters']:11,} {ratio}"
+            )
+    print("\nGFLOP/s of matrix products: (B·N, D) by (D, D); heads, (N, k) by (k, N)")
+    for case, library in dict.fromkeys((rate["case"], rate["library"]) for rate in rates):
+        own = [rate for rate in rates if (rate["case"], rate["library"]) == (case, library)]
+        found = [statistics.median(rate[name] for rate in own) / 1e9 for name in ("projection", "heads")]
+        print(f"{case:18} {library:12} {found[0]:8.0f} {found[1]:8.0f}")
+
+
+def plot(rows, rates, path):
+    """Seconds and memory of each library at its faster mode."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = medians(rows)
+    cases = list(dict.fromkeys((row["case"], row["pass"]) for row in rows))
+    libraries = [library for library in LIBRARIES if any(row["library"] == library for row in rows)]
+    figure, axes = plt.subplots(
+        2, len(cases), figsize=(3.2 * len(cases) + 1.5, 5.4), layout="constrained", squeeze=False
+    )
+    for column, (case, kind) in enumerate(cases):
+        best = [fastest(rows, case=case, library=library, **{"pass": kind}) for library in libraries]
+        kinds = (("seconds", "seconds", 1), ("peak_bytes", "GB", 1e9))
+        for axis, (name, unit, scale) in zip(axes[:, column], kinds, strict=True):
+            shown = [(library, row) for library, row in zip(libraries, best, strict=True) if row]
+            values = [row[name] / scale for _, row in shown]
+            labels = [f"{library}\n{row['mode']}" for library, row in shown]
+            bars = axis.barh(labels, values, color=[f"C{libraries.index(library)}" for library, _ in shown])
+            axis.bar_label(bars, fmt="%.3g", padding=2)
+            axis.invert_yaxis()
+            axis.margins(x=0.2)
+            axis.set_xlabel(unit)
+        axes[0, column].set_title(f"{case}\n{kind}")
+    speeds = ", ".join(
+        f"{library} {statistics.median(rate['projection'] for rate in rates if rate['library'] == library) / 1e9:.0f}"
+        for library in dict.fromkeys(rate["library"] for rate in rates)
+    )
+    figure.suptitle(f"The paper's ImageNet model. GFLOP/s of the libraries' products here: {speeds}", fontsize=10)
+    figure.savefig(path, dpi=120)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--krasserm", type=Path, help="checkout of krasserm's perceiver-io")
+    parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES))
+    parser.add_argument("--passes", nargs="+", choices=PASSES, default=list(PASSES))
+    parser.add_argument("--budget", choices=list(BUDGETS), default="full")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="calls after the first one, in each process")
+    parser.add_argument("--seconds", type=float, default=20.0, help="at most, for the repeats; one is made in any case")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(arguments)
+    if arguments.measure:
+        settings = json.loads(arguments.measure)
+        print(json.dumps(product_rate(settings) if "rate" in settings else measure(settings)))
+        return
+    rows, rates = measure_all(arguments)
+    report(rows, rates)
+    plot(rows, rates, arguments.output / "peers.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Sound files -> samples, windows and clips."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sounds import CODECS, encoded, sine, wav_bytes
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.data import audio, read_audio
+from keras_perceiver.data.audio import (
+    choose_audio_shape,
+    clip_of,
+    count_clips,
+    decode_audio,
+    hop_of,
+    scan_audio,
+    take_window,
+)
+
+RATE = 8000
+TONE = sine(440, 0.5, RATE)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_samples_of_any_width_are_exact(width):
+    samples, rate = decode_audio(wav_bytes(TONE, RATE, width), None, 9.0)
+    steps = 2.0 ** (8 * width - 1)
+    assert rate == RATE
+    np.testing.assert_allclose(samples, np.rint(TONE * steps) / steps, atol=1e-7)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 7])
+def test_channels_are_mixed_by_their_mean(channels):
+    several = np.stack([TONE * k / channels for k in range(channels)], axis=1)
+    samples, _ = decode_audio(wav_bytes(several, RATE), None, 9.0)
+    np.testing.assert_allclose(samples, (np.rint(several * 32768) / 32768).mean(axis=1), atol=1e-6)
+
+
+def test_samples_that_are_kept_are_those_of_tensorflows_own_decoder():
+    content = wav_bytes(TONE, RATE)
+    own, rate = tf.audio.decode_wav(content)
+    assert rate == RATE
+    example = read_audio(content, (1280, RATE, len(TONE)))
+    np.testing.assert_array_equal(example["samples"] / np.float32(32768), own[:, 0])
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_every_format_gives_the_sine_that_was_encoded(kind):
+    content = encoded(sine(440, 1.0, 16000), 16000, kind)
+    samples, rate = decode_audio(content, 16000, 9.0)  # Opus knows 48 kHz only
+    spectrum = np.abs(np.fft.rfft(samples[2000:14000]))  # codecs put silence around it
+    assert rate == 16000
+    assert np.argmax(spectrum) == 440 * 12000 // 16000
+    loudness = 0.475 if kind == "mp3" else 0.5  # LAME encodes 0.95 of it
+    assert abs(np.sqrt(2 * np.mean(samples[2000:14000] ** 2)) - loudness) < 0.01
+    if kind in ("wav", "flac"):
+        np.testing.assert_allclose(samples, sine(440, 1.0, 16000), atol=1 / 32768)
+
+
+@pytest.mark.parametrize("rate", [5003, 11025, 44100])
+def test_resampling_keeps_duration_and_pitch(rate):
+    samples, new = decode_audio(wav_bytes(sine(440, 1.0, rate), rate), RATE, 9.0)
+    assert new == RATE
+    assert abs(len(samples) - RATE) <= 2
+    np.testing.assert_allclose(samples[500:7500], sine(440, 1.0, RATE)[500:7500], atol=0.02)
+
+
+def test_a_long_file_is_read_up_to_what_is_kept_and_that_is_said(monkeypatch):
+    monkeypatch.setattr(audio, "MAX_SECONDS", 0.25)
+    facts = scan_audio(wav_bytes(sine(440, 3.0, RATE), RATE))
+    assert facts["is_cut"]
+    assert facts["size"] == [2000]
+    assert audio.audio_notes([facts, {}]) == ["only the first 0.25 s are used of 1 files that are longer"]
+    assert choose_audio_shape([facts])[2] == max(2000, choose_audio_shape([facts])[0])
+
+
+def test_what_is_shorter_than_what_is_kept_has_its_length():
+    example = read_audio(wav_bytes(TONE[:80], RATE), (1280, RATE, 1601))
+    assert example["length"] == 80
+    assert not example["samples"][80:].any()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", ""),
+        (b"RIFF", ""),
+        (wav_bytes(np.zeros(0), RATE), "no samples"),
+        (wav_bytes(TONE, 1), "It has 1 samples a second"),
+        (b"no sound at all" * 100, ""),
+    ],
+)
+def test_what_is_no_sound_is_refused(content, reason):
+    with pytest.raises(InputError, match=rf"the sound must be a readable sound .*{reason}"):
+        scan_audio(content)
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    content = bytearray(encoded(np.zeros(100), RATE, "wav").replace(b"\x01\x00\x01\x00", b"\x03\x00\x01\x00", 1))
+    at = content.index(b"data")
+    floats = np.full(50, np.nan, "<f4").tobytes()
+    content[at + 8 :] = floats
+    content[34:36] = (32).to_bytes(2, "little")
+    content[32:34] = (4).to_bytes(2, "little")
+    with pytest.raises(InputError, match="not finite"):
+        scan_audio(bytes(content))
+
+
+def fact(seconds, rate=RATE):
+    return {"seconds": seconds, "rate": rate}
+
+
+def test_the_shape_follows_from_the_data():
+    window, rate, kept = choose_audio_shape([fact(0.5)] * 19 + [fact(3.0)])
+    assert rate == RATE
+    assert window % (16 * hop_of(RATE)) == 0
+    assert 0.5 * RATE <= window < 3 * RATE
+    assert kept == 3 * RATE
+    assert choose_audio_shape([fact(1.0), fact(1.0, 11025)])[1] == 16000
+    assert choose_audio_shape([fact(1.0, 96000)])[1] == 16000
+    assert choose_audio_shape([fact(100.0)])[0] == 10 * RATE - 10 * RATE % -1280
+    assert choose_audio_shape([fact(1.0)], sample_rate=4000, clip_seconds=2.0)[1:] == (4000, 8320)
+
+
+@pytest.mark.parametrize("asked", [{"sample_rate": 1}, {"sample_rate": 96000}, {"clip_seconds": 0}])
+def test_illegal_rates_and_windows_are_refused(asked):
+    with pytest.raises(InputError, match=f"`{next(iter(asked))}` must be"):
+        choose_audio_shape([fact(1.0)], **asked)
+
+
+def test_clips_cover_a_file_from_its_first_sample_to_its_last():
+    shape = (7, 1000, 31)
+    example = {"samples": tf.constant(np.arange(31), tf.int16), "length": tf.constant(23)}
+    assert count_clips([0.001, 0.007, 0.008, 0.023, 99.0], shape).tolist() == [1, 1, 2, 4, 5]
+    clips = [np.rint(clip_of(example, shape, n, 4)["samples"] * 32768).astype(int) for n in range(4)]
+    assert clips[0].tolist() == list(range(7))
+    assert clips[-1].tolist() == list(range(16, 23))
+    assert set(np.concatenate(clips)) == set(range(23))
+    middle = clip_of(example, shape, 0, 1)
+    assert np.rint(middle["samples"][0] * 32768) == 8
+
+
+def test_a_window_behind_the_end_has_the_length_of_what_is_real():
+    example = {"samples": tf.ones(31, tf.int16), "length": tf.constant(5)}
+    assert int(take_window(example, 7, 0)["length"]) == 5

@@ -1,0 +1,86 @@
+"""Samples -> log-mel, masks, SpecAugment: against NumPy, and both ways of computing them against each other."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_perceiver.data import augment_audio, preprocess_audio, spec_augment, tensorflow_io
+
+SHAPE = (2560, 8000, 4000)
+SAMPLES = np.random.default_rng(4).normal(0, 0.1, (3, 2560)).astype("float32")
+LENGTHS = np.array([2560, 801, 1], np.int32)
+
+
+def test_the_spectrogram_is_that_of_numpy():
+    found = tensorflow_io.spectrogram(SAMPLES, 256, 200, 80)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(200) / 200)
+    padded = np.pad(SAMPLES, ((0, 0), (0, 200)))
+    frames = np.stack([padded[:, 80 * i : 80 * i + 200] * window for i in range(32)], axis=1)
+    np.testing.assert_allclose(found, np.abs(np.fft.rfft(frames, 256)), atol=1e-4)
+
+
+@pytest.mark.skipif(tensorflow_io.package() is None, reason="tensorflow-io cannot be imported here")
+def test_both_ways_to_compute_give_the_same(monkeypatch):
+    magnitudes = tensorflow_io.spectrogram(SAMPLES, 256, 200, 80)
+    mel = tensorflow_io.mel_scale(magnitudes, 8000, 23, 40.0, 4000.0)
+    monkeypatch.setattr(tensorflow_io, "package", lambda: None)
+    np.testing.assert_allclose(tensorflow_io.spectrogram(SAMPLES, 256, 200, 80), magnitudes, atol=1e-5)
+    np.testing.assert_allclose(tensorflow_io.mel_scale(magnitudes, 8000, 23, 40.0, 4000.0), mel, atol=1e-5)
+
+
+def test_log_mel_is_scaled_over_real_frames_and_masked_behind_the_end():
+    out = preprocess_audio(SHAPE, num_mel_bins=23)({"samples": SAMPLES, "length": LENGTHS})
+    audio, mask = out["audio"].numpy()[..., 0], out["audio_padding_mask"].numpy()
+    assert audio.shape == mask.shape == (3, 32, 23)
+    assert mask.all(axis=2).sum(axis=1).tolist() == [32, 11, 1]
+    for row, real in zip(audio, mask, strict=True):
+        assert abs(row[real].mean()) < 1e-4
+        assert abs(row[real].std() - 1) < 1e-2
+        assert not row[~real].any()
+
+
+def test_raw_samples_are_masked_by_their_length():
+    out = preprocess_audio(SHAPE, audio_input="raw")({"samples": SAMPLES, "length": LENGTHS})
+    assert out["audio_padding_mask"].numpy().sum(axis=1).tolist() == LENGTHS.tolist()
+    np.testing.assert_array_equal(out["audio"][1, :801, 0], SAMPLES[1, :801])
+    assert not out["audio"][1, 801:].numpy().any()
+
+
+def test_one_window_is_made_ready_as_in_a_batch():
+    preprocess = preprocess_audio(SHAPE)
+    batch = preprocess({"samples": SAMPLES, "length": LENGTHS})
+    one = preprocess({"samples": SAMPLES[1], "length": LENGTHS[1]})
+    np.testing.assert_allclose(one["audio"], batch["audio"][1], atol=1e-5)
+
+
+def test_a_random_window_is_a_part_of_the_sound_and_follows_from_the_seed():
+    example = {"samples": tf.constant(np.arange(4000), tf.int16), "length": tf.constant(3500)}
+    augment = augment_audio(SHAPE)
+    starts = set()
+    for seed in range(9):
+        clip = np.rint(augment(example, tf.constant([seed, 0]))["samples"] * 32768).astype(int)
+        np.testing.assert_array_equal(np.diff(clip), 1)
+        assert clip[-1] < 3500
+        starts.add(clip[0])
+    assert len(starts) > 5
+    noisy = augment_audio(SHAPE, noise_std=0.1)
+    one, other = (noisy(example, tf.constant([5, 0]))["samples"] for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_spec_augment_hides_stretches_that_differ_in_a_batch_and_follow_from_the_seed():
+    batch = {"audio": tf.ones((7, 31, 23, 1)), "audio_padding_mask": tf.ones((7, 31, 23), tf.bool)}
+    hide = spec_augment(time_masks=1, frequency_masks=1, time_mask_share=0.5, frequency_mask_share=0.5)
+    out = hide(batch, tf.constant([3, 4]))
+    seen = out["audio"].numpy()[..., 0]
+    np.testing.assert_array_equal(seen, hide(batch, tf.constant([3, 4]))["audio"][..., 0])
+    assert not np.array_equal(seen, hide(batch, tf.constant([3, 5]))["audio"][..., 0])
+    for row in seen:
+        hidden_time, hidden_band = ~row.any(axis=1), ~row.any(axis=0)
+        assert hidden_time.sum() <= 16
+        assert hidden_band.sum() <= 12
+        np.testing.assert_array_equal(row, np.outer(~hidden_time, ~hidden_band))
+        for hidden in (hidden_time, hidden_band):
+            assert np.abs(np.diff(hidden.astype(int))).sum() <= 2  # one stretch
+    assert len({row.tobytes() for row in seen}) > 3
+    assert spec_augment() is None

@@ -1,0 +1,224 @@
+"""Reading meshes and clouds, and what stands in front of a model of points."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from fuzz_points import SOLID, TETRAHEDRON, as_obj, as_off, as_ply, as_stl, valid_files
+from matplotlib.figure import Figure
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.data.points import (
+    MAX_ARRAY_BYTES,
+    choose_points_shape,
+    draw_points,
+    load_cloud,
+    preprocess_points,
+    read_points,
+    sample_points,
+    scan_points,
+)
+
+CLOUD = np.random.default_rng(0).normal(size=(7, 5))
+
+
+def npy(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", [name for name in valid_files() if "cloud" not in name])
+def test_every_format_of_meshes_holds_the_same_solid(name):
+    content, extension = valid_files()[name]
+    cloud = load_cloud(content, extension)
+    triangles = {tuple(sorted(map(tuple, t))) for t in cloud.points[cloud.faces].round(5)}
+    expected = {tuple(sorted(map(tuple, t))) for t in (SOLID - SOLID.mean(axis=0))[TETRAHEDRON].round(5)}
+    # Formats without shared vertices have another mean: compared by their edges.
+    assert edges(triangles) == edges(expected)
+
+
+def edges(triangles):
+    return sorted(round(float(np.linalg.norm(np.subtract(a, b))), 3) for t in triangles for a in t for b in t)
+
+
+@pytest.mark.parametrize("name", [name for name in valid_files() if "cloud" in name])
+def test_every_format_of_clouds_holds_the_same_points(name):
+    content, extension = valid_files()[name]
+    cloud = load_cloud(content, extension)
+    assert cloud.faces is None
+    np.testing.assert_allclose(cloud.points[:, :3], SOLID - SOLID.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(cloud.points[:, 3:], SOLID[:, : cloud.points.shape[1] - 3], atol=1e-6)
+
+
+def test_text_may_have_commas_comments_and_names_of_columns():
+    expected = load_cloud(b"1 2 3\n4 5 6.5\n", ".xyz").points
+    np.testing.assert_array_equal(expected, [[-1.5, -1.5, -1.75], [1.5, 1.5, 1.75]])
+    for text in (b"x,y,z\n1,2,3\n# between\n4, 5, 6.5", b"//X Y Z\n1\t2\t3\r\n4;5;6.5\n\n"):
+        np.testing.assert_array_equal(load_cloud(text, ".xyz").points, expected)
+
+
+def test_points_of_a_surface_are_uniform_in_its_area():
+    """Of two squares in one mesh, one with nine times the area, nine points in ten lie on the larger one."""
+    corners = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], float)
+    vertices = np.concatenate([corners, 3 * corners + [10, 0, 0]])
+    faces = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
+    points = sample_points(load_cloud(as_off(vertices, faces), ".off"), 5000)
+    assert points.shape == (5000, 3)
+    np.testing.assert_allclose(points[:, 2], 0, atol=1e-12)
+    assert 0.88 < (points[:, 0] > 0).mean() < 0.92
+    large = points[points[:, 0] > 0]
+    assert np.histogram2d(large[:, 0], large[:, 1], bins=2)[0].min() > 0.22 * len(large)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_the_size_of_a_mesh_does_not_matter(scale):
+    one, other = (sample_points(load_cloud(as_off(SOLID * s, TETRAHEDRON), ".off"), 11) for s in (1.0, scale))
+    assert np.isfinite(other).all()
+    assert np.abs(other).max() / scale == pytest.approx(np.abs(one).max(), rel=0.5)
+
+
+def test_the_same_file_gives_the_same_points_and_another_one_others():
+    first, again = (read_points(as_off(SOLID, TETRAHEDRON), (31, 3), ".off")["points"] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    other = read_points(as_off(SOLID[::-1], TETRAHEDRON), (31, 3), ".off")["points"]
+    assert not np.array_equal(first, other)
+
+
+def test_a_small_cloud_is_padded_and_a_large_one_drawn_from():
+    small = read_points(npy(CLOUD), (11, 5), ".npy")
+    np.testing.assert_array_equal(small["points_padding_mask"], [True] * 7 + [False] * 4)
+    np.testing.assert_array_equal(small["points"][7:], 0)
+    np.testing.assert_allclose(small["points"][:7, :3], CLOUD[:, :3] - CLOUD[:, :3].mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(small["points"][:7, 3:], CLOUD[:, 3:], atol=1e-6)
+    large = read_points(npy(CLOUD), (3, 5), ".npy")
+    assert large["points_padding_mask"].all()
+    rows = [np.flatnonzero((small["points"][:7] == row).all(axis=1)) for row in large["points"]]
+    assert len({int(row[0]) for row in rows}) == 3
+
+
+def test_coordinates_of_maps_keep_their_digits():
+    far = CLOUD[:, :3] + [665187.0, 5648349.0, 241.0]
+    near = read_points(npy(far), (7, 3), ".npy")["points"]
+    np.testing.assert_allclose(near, CLOUD[:, :3] - CLOUD[:, :3].mean(axis=0), atol=1e-6)
+
+
+def test_the_scan_says_what_is_there():
+    facts = scan_points(as_off(SOLID, TETRAHEDRON), ".off")
+    centred = SOLID - SOLID.mean(axis=0)
+    assert facts["size"] == [4]
+    assert facts["faces"] == 4
+    assert facts["channels"] == 3
+    assert facts["low"] == pytest.approx(centred.min(), abs=1e-5)
+    assert facts["high"] == pytest.approx(centred.max(), abs=1e-5)
+    assert facts["hash"] == scan_points(as_off(SOLID, TETRAHEDRON), ".off")["hash"]
+    assert facts["hash"] != scan_points(as_off(SOLID, TETRAHEDRON[:3]), ".off")["hash"]
+
+
+def test_shapes():
+    mesh, small, large = ({"channels": 5, "faces": f, "size": [n]} for f, n in ((4, 4), (0, 7), (0, 9999)))
+    assert choose_points_shape([small]) == (7, 5)
+    assert choose_points_shape([small, mesh]) == (2048, 5)
+    assert choose_points_shape([small, large]) == (2048, 5)
+    assert choose_points_shape([small, large], 13) == (13, 5)
+    with pytest.raises(InputError, match=r"the same number of features.*features=\[0, 2\]"):
+        choose_points_shape([small, {**mesh, "channels": 3}])
+    with pytest.raises(InputError, match="`num_points` must be an integer of at least 2"):
+        choose_points_shape([small], 1)
+
+
+HEADER = "ply\nformat {} 1.0\nelement vertex {}\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+BAD = {
+    "an OFF with fewer vertices than promised": (b"OFF\n5 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", ".off", "reshape"),
+    "an OFF with fewer faces": (b"OFF\n3 2 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", ".off", "promises 2 faces and has 1"),
+    "an OFF with a huge header": (b"OFF\n999999999999 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", ".off", "reshape"),
+    "a PLY with fewer vertices": ((HEADER.format("ascii", 3) + "0 0 0\n1 0 0\n").encode(), ".ply", "promises 3"),
+    "a PLY with a huge header": (
+        HEADER.format("binary_little_endian", 10**12).encode() + bytes(24),
+        ".ply",
+        "unexpected length",
+    ),
+    "an STL with a huge header": (bytes(80) + struct.pack("<I", 2**32 - 1) + bytes(50), ".stl", "no points"),
+    "NaN coordinates": (as_off(SOLID * [1, 1, np.nan], TETRAHEDRON), ".off", "must be finite"),
+    "infinite text": (b"1 2 inf\n1 2 3", ".xyz", "must be finite"),
+    "an empty cloud": (b"", ".xyz", "no points"),
+    "an array without points": (npy(np.zeros((0, 3))), ".npy", "no points"),
+    "all points alike": (npy(np.full((7, 3), 2.5)), ".npy", "in one place"),
+    "faces without area": (as_off(SOLID, [[0, 1, 1], [2, 2, 2]]), ".off", "must have an area"),
+    "an index out of range": (as_off(SOLID, [[0, 1, 4]]), ".off", "outside the range"),
+    "a negative index": (as_ply(SOLID, [[0, 1, -1]], "<"), ".ply", "does not exist"),
+    "an OBJ's index out of range": (as_obj(SOLID, [[0, 1, 4]]), ".obj", "out of bounds"),
+    "coordinates beyond float32": (npy(np.eye(3) * 1e200), ".npy", "of a size between"),
+    "two columns": (b"1 2\n3 4", ".xyz", "at least three coordinates"),
+    "words": (b"1 2 3\nfour five six", ".xyz", "could not convert"),
+    "objects": (npy(np.array([[{}, 1, 2]], object)), ".npy", "allow_pickle=False"),
+    "strings": (npy(np.array([["a", "b", "c"]])), ".npy", "no real numbers"),
+    "an empty STL": (b"", ".stl", ""),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_named_with_what_is_wrong(tmp_path, name):
+    content, extension, reason = BAD[name]
+    path = tmp_path / f"bad{extension}"
+    path.write_bytes(content)
+    for function in (scan_points, lambda file: read_points(file, (7, 3))):
+        with pytest.raises(InputError, match=rf"bad\{extension} must be a readable mesh or cloud.*{reason}"):
+            function(path)
+
+
+def test_a_small_file_that_unpacks_to_a_huge_array_is_refused_before_it_is_unpacked(tmp_path):
+    np.savez_compressed(tmp_path / "bomb.npz", points=np.zeros((MAX_ARRAY_BYTES // 3, 3), np.uint8), more=np.zeros(9))
+    with pytest.raises(InputError, match="they may have at most"):
+        load_cloud(tmp_path / "bomb.npz")
+
+
+def test_nothing_that_a_file_names_is_opened(tmp_path, monkeypatch):
+    (tmp_path / "other.mtl").write_text("newmtl a\nmap_Kd picture.png\n")
+    path = tmp_path / "a.obj"
+    path.write_bytes(b"mtllib other.mtl\nusemtl a\n" + as_obj(SOLID, TETRAHEDRON))
+    opened = []
+    monkeypatch.setattr("builtins.open", lambda file, *a, **k: opened.append(file))
+    assert len(load_cloud(path).faces) == 4
+    assert opened == []
+
+
+def test_features_must_be_those_of_the_model():
+    with pytest.raises(InputError, match=r"as many features as the model takes.*features=2, expected=0"):
+        read_points(npy(CLOUD), (7, 3), ".npy")
+
+
+@pytest.mark.parametrize("batch", [(), (2,)], ids=["one", "a batch"])
+def test_preprocessing_gives_mean_zero_and_the_unit_cube(batch):
+    rng = np.random.default_rng(1)
+    points = rng.normal(3, 2, (*batch, 11, 5)).astype(np.float32)
+    points[..., 4] *= 255
+    mask = np.broadcast_to(np.arange(11) < 7, (*batch, 11))
+    points[..., 7:, :] = np.nan  # what is not real has no influence
+    found = preprocess_points()({"points": tf.constant(points), "points_padding_mask": tf.constant(mask)})
+    real = points[..., :7, :].astype(np.float64)
+    xyz = real[..., :3] - real[..., :3].mean(axis=-2, keepdims=True)
+    xyz /= np.abs(xyz).max(axis=(-2, -1), keepdims=True)
+    features = real[..., 3:] / np.maximum(1, np.abs(real[..., 3:]).max(axis=-2, keepdims=True))
+    np.testing.assert_allclose(found["points"][..., :7, :], np.concatenate([xyz, features], axis=-1), atol=1e-5)
+    np.testing.assert_array_equal(found["points"][..., 7:, :], 0)
+    np.testing.assert_array_equal(found["points_padding_mask"], mask)
+
+
+def test_an_array_of_points_that_are_all_alike_becomes_zeros_and_not_nan():
+    example = {"points": tf.fill((7, 3), 5.0), "points_padding_mask": tf.fill((7,), True)}
+    np.testing.assert_array_equal(preprocess_points()(example)["points"], 0)
+
+
+def test_only_real_points_are_drawn():
+    axes = Figure().subplots()
+    raw = read_points(npy(CLOUD), (11, 5), ".npy")
+    example = preprocess_points()({name: tf.constant(raw[name]) for name in raw.dtype.names})
+    draw_points(axes, example)
+    assert len(axes.collections[0].get_offsets()) == 7
+
+
+def test_binary_stl_is_read_as_text_is():
+    assert load_cloud(as_stl(SOLID, TETRAHEDRON, binary=True), ".stl").faces.shape == (4, 3)

@@ -1,0 +1,145 @@
+"""Reading films, and what stands in front of a model of video."""
+
+import numpy as np
+import pytest
+from films import CODECS, FRAMES, HEIGHT, RATE, WIDTH, brightness, film
+from matplotlib.figure import Figure
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.data import video
+from keras_perceiver.data.video import choose_video_shape, draw_video, preprocess_video, read_video, scan_video
+
+FILMS = {name: film(name) for name in CODECS}
+SHAPE = (5, 7, 11, 3)
+
+
+def moments(clip):
+    """The number of the frame that each frame of a clip shows."""
+    return [round(float(frame.mean()) / 10) - 1 for frame in clip]
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_frames_are_those_of_their_moments(name):
+    clip = read_video(FILMS[name], SHAPE, frame_rate=RATE)
+    assert clip.shape == SHAPE
+    assert clip.dtype == np.uint8
+    tolerance = 18 if name == "gif" else 4  # of a palette of 256 colours
+    np.testing.assert_allclose(clip.mean(axis=(1, 2, 3)), [brightness(i) for i in range(5)], atol=tolerance)
+
+
+@pytest.mark.parametrize("name", [name for name in CODECS if name != "gif"])
+def test_rates_and_starts(name):
+    assert moments(read_video(FILMS[name], SHAPE, frame_rate=RATE / 3)) == [0, 3, 6, 9, 12]
+    assert moments(read_video(FILMS[name], SHAPE, frame_rate=2 * RATE)) == [0, 0, 1, 1, 2]
+    assert moments(read_video(FILMS[name], SHAPE, frame_rate=RATE, start_time=0.4001)) == [10, 11, 12, 13, 14]
+
+
+def test_without_a_rate_frames_are_spread_over_the_whole_film():
+    assert moments(read_video(FILMS["matroska"], (FRAMES, 2, 2, 3))) == list(range(FRAMES))
+    spread = moments(read_video(FILMS["mp4"], SHAPE))
+    assert spread == [0, 4, 9, 13, 18]  # 23 / 5 = 4.6 apart
+
+
+def test_a_film_that_ends_stays_at_its_last_frame():
+    assert moments(read_video(FILMS["mp4"], SHAPE, frame_rate=RATE, start_time=20.001 / RATE)) == [20, 21, 22, 22, 22]
+    assert moments(read_video(FILMS["mp4"], SHAPE, frame_rate=RATE, start_time=1e4)) == [22] * 5
+
+
+def test_no_more_is_decoded_than_is_needed(monkeypatch):
+    monkeypatch.setattr(video, "MAX_DECODED", 7 * video.MIN_DECODED)
+    read_video(FILMS["mp4"], SHAPE, frame_rate=RATE)
+    with pytest.raises(InputError, match="pixels would have to be decoded"):
+        read_video(FILMS["mp4"], SHAPE, frame_rate=5)
+
+
+def test_frames_are_averaged_over_areas():
+    halves = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    halves[:, WIDTH // 2 :] = 200
+    frame = video.av.VideoFrame.from_ndarray(halves, format="rgb24")
+    np.testing.assert_allclose(video._pixels(frame, 1, 1), 100, atol=2)
+    np.testing.assert_allclose(video._pixels(frame, 1, 2)[0, :, 0], [0, 200], atol=2)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_the_scan_counts_frames_and_seconds(name):
+    facts = scan_video(FILMS[name])
+    assert facts["size"] == [HEIGHT, WIDTH]
+    assert facts["frames"] == FRAMES
+    assert facts["seconds"] == pytest.approx(FRAMES / RATE, abs=2 / RATE)
+    assert facts["low"] < 25
+    assert facts["high"] > 220
+    assert facts["hash"] == scan_video(FILMS[name])["hash"]
+    assert facts["hash"] != scan_video(film(name, frames=22))["hash"]
+
+
+def test_a_wrong_length_in_the_header_changes_nothing():
+    """The durations of an MP4's header boxes say nine hours; its frames say 0.92 s."""
+    content = bytearray(FILMS["mp4"])
+    for box, offset in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):
+        place = content.index(box)
+        content[place + offset : place + offset + 4] = (2**25).to_bytes(4, "big")
+    assert bytes(content) != FILMS["mp4"]
+    assert scan_video(bytes(content))["seconds"] == scan_video(FILMS["mp4"])["seconds"]
+    np.testing.assert_array_equal(read_video(bytes(content), SHAPE), read_video(FILMS["mp4"], SHAPE))
+
+
+BAD = {
+    "empty.mp4": (b"", "It is empty"),
+    "text.mp4": (b"#EXTM3U\nfile:///etc/passwd\n", "begins as none of these"),
+    "playlist.avi": (b"ffconcat version 1.0\nfile a.mp4\n", "begins as none of these"),
+    "cut.mp4": (FILMS["mp4"][:200], ""),
+    "header.avi": (FILMS["avi"][:64], ""),
+    "sound.mp4": (film("mp4", sound_only=True), "no video stream"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_films_are_named_with_what_is_wrong(tmp_path, name):
+    content, reason = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    for function in (scan_video, lambda file: read_video(file, SHAPE)):
+        with pytest.raises(InputError, match=rf"{name}` must be a readable film \(MP4, AVI.*{reason}"):
+            function(tmp_path / name)
+
+
+def test_a_film_that_was_cut_off_is_read_as_far_as_it_goes():
+    cut = FILMS["matroska"][: len(FILMS["matroska"]) // 2]
+    facts = scan_video(cut)
+    assert 1 < facts["frames"] < FRAMES
+    assert moments(read_video(cut, SHAPE, frame_rate=RATE))[0] == 0
+
+
+def test_frames_that_are_too_large_are_refused_before_they_are_decoded(monkeypatch):
+    monkeypatch.setattr(video, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    with pytest.raises(InputError, match="frames of 64 x 48 pixels; they may have at most"):
+        read_video(FILMS["mp4"], SHAPE)
+
+
+@pytest.mark.parametrize("frame_rate", [0, -1.0, float("nan"), float("inf")])
+def test_rates_are_checked(frame_rate):
+    with pytest.raises(InputError, match="`frame_rate` must be a finite number above 0"):
+        read_video(FILMS["mp4"], SHAPE, frame_rate=frame_rate)
+
+
+def test_starts_are_checked():
+    with pytest.raises(InputError, match="`start_time` must be at least 0 s"):
+        read_video(FILMS["mp4"], SHAPE, frame_rate=1, start_time=-1.0)
+
+
+def test_shapes():
+    small, large = {"size": [48, 64]}, {"size": [480, 640]}
+    assert choose_video_shape([small, small]) == (16, 48, 64, 3)
+    assert choose_video_shape([small, large]) == (16, 64, 64, 3)
+    assert choose_video_shape([large], 32, 7) == (7, 32, 32, 3)
+    assert choose_video_shape([large], (32, 40)) == (16, 32, 40, 3)
+    with pytest.raises(InputError, match="`num_frames` must be an integer of at least 1"):
+        choose_video_shape([large], num_frames=0)
+
+
+def test_pixels_are_normalized_and_drawn():
+    clip = preprocess_video()(read_video(FILMS["mp4"], SHAPE, frame_rate=RATE)).numpy()
+    assert clip.dtype == np.float32
+    assert -1 <= clip.min() < clip.max() < 0
+    axes = Figure().subplots()
+    draw_video(axes, clip)
+    assert axes.images[0].get_array().shape == (2 * 7, 2 * 11, 3)

@@ -1,0 +1,110 @@
+"""Feeds broken files of meshes and clouds to their reader: `python tests/fuzz_points.py --mutants 2000`.
+
+As `fuzz_images.py`: each mutant must end in points or in an `InputError`.
+"""
+
+import argparse
+import io
+import resource
+import time
+
+import numpy as np
+from fuzz_images import mutants
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.data.points import read_points, scan_points
+
+SOLID = np.array([[0, 0, 0], [5, 0, 0.5], [0, 3, 0.25], [1, 1, 2]])
+TETRAHEDRON = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]])
+NUM_POINTS = 13
+
+
+def as_off(vertices, faces):
+    lines = ["OFF", f"{len(vertices)} {len(faces)} 0"]
+    lines += [" ".join(map(str, v)) for v in vertices] + [" ".join(map(str, (len(f), *f))) for f in faces]
+    return "\n".join(lines).encode()
+
+
+def as_ply(vertices, faces, order):
+    """`order` is "" for text, "<" or ">" for binary files."""
+    kind = {"": "ascii", "<": "binary_little_endian", ">": "binary_big_endian"}[order]
+    header = f"ply\nformat {kind} 1.0\nelement vertex {len(vertices)}\n"
+    header += "".join(f"property float {axis}\n" for axis in "xyz")
+    header += f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    if not order:
+        return header.encode() + as_off(vertices, faces).split(b"\n", 2)[2] + b"\n"
+    rows = [bytes([len(f)]) + np.asarray(f, f"{order}i4").tobytes() for f in faces]
+    return header.encode() + np.asarray(vertices, f"{order}f4").tobytes() + b"".join(rows)
+
+
+def as_obj(vertices, faces):
+    lines = ["v " + " ".join(map(str, v)) for v in vertices]
+    return "\n".join(lines + ["f " + " ".join(str(i + 1) for i in f) for f in faces]).encode() + b"\n"
+
+
+def as_stl(vertices, faces, *, binary):
+    triangles = np.asarray(vertices)[np.asarray(faces)]
+    if binary:
+        rows = np.zeros(len(faces), np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")]))
+        rows["corners"] = triangles
+        return bytes(80) + len(faces).to_bytes(4, "little") + rows.tobytes()
+    lines = ["solid a"]
+    for triangle in triangles:
+        lines += ["facet normal 0 0 0", "outer loop", *("vertex " + " ".join(map(str, v)) for v in triangle)]
+        lines += ["endloop", "endfacet"]
+    return "\n".join([*lines, "endsolid a", ""]).encode()
+
+
+def valid_files():
+    """`{name: (bytes, extension)}` of one solid in every format and in its kinds that are decoded differently."""
+    wide = np.concatenate([SOLID, SOLID[:, :2]], axis=1)
+    array, archive = io.BytesIO(), io.BytesIO()
+    np.save(array, wide)
+    np.savez_compressed(archive, points=wide.astype(np.float32), label=3)
+    return {
+        "off": (as_off(SOLID, TETRAHEDRON), ".off"),
+        "text ply": (as_ply(SOLID, TETRAHEDRON, ""), ".ply"),
+        "little-endian ply": (as_ply(SOLID, TETRAHEDRON, "<"), ".ply"),
+        "big-endian ply": (as_ply(SOLID, TETRAHEDRON, ">"), ".ply"),
+        "ply cloud": (as_ply(SOLID, [], "<"), ".ply"),
+        "off cloud": (as_off(SOLID, []), ".off"),
+        "obj": (as_obj(SOLID, TETRAHEDRON), ".obj"),
+        "obj cloud": (as_obj(SOLID, []), ".obj"),
+        "text stl": (as_stl(SOLID, TETRAHEDRON, binary=False), ".stl"),
+        "binary stl": (as_stl(SOLID, TETRAHEDRON, binary=True), ".stl"),
+        "xyz cloud": ("\n".join(" ".join(map(str, row)) for row in wide).encode(), ".xyz"),
+        "npy cloud": (array.getvalue(), ".npy"),
+        "npz cloud": (archive.getvalue(), ".npz"),
+    }
+
+
+def outcome(content, extension):
+    """ "points" or "refused"; whatever else is raised goes through."""
+    try:
+        facts = scan_points(content, extension)
+    except InputError:
+        return "refused"
+    example = read_points(content, (NUM_POINTS, facts["channels"]), extension)  # what was scanned must be readable
+    assert example["points"].shape == (NUM_POINTS, facts["channels"])
+    assert np.isfinite(example["points"]).all()
+    assert example["points_padding_mask"].sum() == (NUM_POINTS if facts["faces"] else min(NUM_POINTS, facts["size"][0]))
+    return "points"
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mutants", type=int, default=100, help="of each file")
+    arguments = parser.parse_args(arguments)
+    print(f"{'':18} {'points':>7} {'refused':>8} {'slowest s':>10} {'peak MB':>8}")
+    for number, (name, (content, extension)) in enumerate(valid_files().items()):
+        counts, slowest = {"points": 0, "refused": 0}, 0.0
+        for mutant in mutants(content, arguments.mutants, number):
+            began = time.process_time()
+            counts[outcome(mutant, extension)] += 1
+            slowest = max(slowest, time.process_time() - began)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"{name:18} {counts['points']:7,} {counts['refused']:8,} {slowest:10.2f} {peak:8,.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 from keras_perceiver.layers import (
     MLP,
     ByteNormalization,
+    ConcatenatedBytes,
     CrossAttention,
     FourierPositions,
     LatentArray,
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "ByteNormalization",
+    "ConcatenatedBytes",
     "CrossAttention",
     "FourierPositions",
     "LatentArray",

@@ -180,6 +180,14 @@ def with_tables(segment, tables):
     return {**segment, "tables": [*segment["tables"], *tables]}
 
 
+def concatenated(segment, dtype):
+    """The bytes of a segment in full, content and tables side by side: (B, S_1, .., S_d, C) of `dtype`."""
+    content = ops.cast(_real_content(segment), dtype)
+    shape = ops.shape(content)[:-1]  # (B, S_1, .., S_d)
+    tables = [ops.broadcast_to(ops.cast(t, dtype), (*shape, t.shape[-1])) for t in segment["tables"]]
+    return ops.concatenate([content, *tables], axis=-1)
+
+
 def materialize(byte_array, dtype):
     """Builds the textbook array: `((B, M, C) of dtype, (B, M) bool mask or None)`.
 
@@ -187,10 +195,8 @@ def materialize(byte_array, dtype):
     """
     rows, masks = [], []
     for segment in segments(byte_array).values():
-        content = ops.cast(_real_content(segment), dtype)
-        shape = ops.shape(content)[:-1]  # (B, S_1, .., S_d)
-        tables = [ops.broadcast_to(ops.cast(t, dtype), (*shape, t.shape[-1])) for t in segment["tables"]]
-        row = ops.concatenate([content, *tables], axis=-1)  # (B, S_1, .., S_d, C)
+        row = concatenated(segment, dtype)
+        shape = ops.shape(row)[:-1]  # (B, S_1, .., S_d)
         rows.append(ops.reshape(row, (shape[0], -1, row.shape[-1])))  # (B, M, C)
         mask = segment.get("padding_mask")
         mask = ops.ones(shape, "bool") if mask is None else mask

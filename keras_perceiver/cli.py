@@ -89,7 +89,10 @@ def train(
     num_mel_bins: MelBins = None,
     strict: Strict = False,
     network: Annotated[
-        str, typer.Option(help="perceiver, or resnet18: what it is compared with, on the same data and budget.")
+        str,
+        typer.Option(
+            help="perceiver, or what it is compared with on the same budget: resnet18, resnet50, vit, transformer."
+        ),
     ] = "perceiver",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training examples.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
@@ -111,6 +114,10 @@ def train(
     num_stem_layers: Annotated[int | None, typer.Option(help="Convolutions of the stem; each halves the axes.")] = None,
     positions: Annotated[str | None, typer.Option(help="fourier, learned or none.")] = None,
     num_bands: Annotated[int | None, typer.Option(help="Fourier bands per axis.")] = None,
+    permute_bytes: Annotated[
+        int | None, typer.Option(help="Seed of one permutation of all bytes, each with its position.", min=0)
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of a network that is compared with.")] = None,
     num_latents: Annotated[int | None, typer.Option(help="Rows of the latent array.")] = None,
     latent_dim: Annotated[int | None, typer.Option(help="Channels of the latent array.")] = None,
     num_blocks: Annotated[int | None, typer.Option(help="How often the latent Transformer is applied.")] = None,
@@ -154,6 +161,8 @@ def train(
                 "num_stem_layers": num_stem_layers,
                 "positions": positions,
                 "num_bands": num_bands,
+                "permute_seed": permute_bytes,
+                "width": width,
                 "num_latents": num_latents,
                 "latent_dim": latent_dim,
                 "num_blocks": num_blocks,

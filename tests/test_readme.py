@@ -19,7 +19,7 @@ from keras_perceiver.cli import app
 from keras_perceiver.models import PRESETS
 from keras_perceiver.training import RECIPES
 from tests.pictures import write_pictures
-from tests.tiny import TINY_MODEL, TINY_OPTIONS, TINY_RECIPE
+from tests.tiny import TINY_MODEL, TINY_RECIPE, tiny_options
 from tuning import __main__ as tuning_main
 
 ROOT = Path(__file__).parent.parent
@@ -75,9 +75,10 @@ def test_training_commands_of_the_documents_at_a_tiny_budget(command, tmp_path, 
         write_pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
     if data == "tfds:fashion_mnist":
         prepare(tmp_path / "datasets")
-    result = CliRunner().invoke(app, [*words[words.index("train") :], *TINY_OPTIONS, *few])
+    network = words[words.index("--network") + 1] if "--network" in words else "perceiver"
+    result = CliRunner().invoke(app, [*words[words.index("train") :], *tiny_options(network), *few])
     assert result.exit_code == 0, result.stderr
-    name = data.removeprefix("tfds:")
+    name = data.removeprefix("tfds:") + ("" if network == "perceiver" else f"-{network}")
     assert list((tmp_path / "saved_models" / name).iterdir())
     assert list((tmp_path / "runs").glob(f"{name}-seed*/metrics.json"))
 

@@ -12,9 +12,22 @@ TINY_MODEL = {
     "num_self_attention_heads": 2,
 }
 TINY_RECIPE = {"epochs": 3, "batch_size": 128, "jit_compile": False}
-TINY_OPTIONS = [
-    f"--{name.replace('_', '-')}={value}" for name, value in {**TINY_MODEL, "epochs": 3, "batch_size": 128}.items()
-] + ["--no-jit"]
+TINY_TRANSFORMER = {"width": 8, "num_self_attention_layers": 1, "num_self_attention_heads": 2}
+TINY_NETWORKS = {  # by name, see `NETWORKS`
+    "perceiver": TINY_MODEL,
+    "resnet18": {"width": 2},
+    "vit": TINY_TRANSFORMER,
+    "transformer": TINY_TRANSFORMER,
+}
+
+
+def tiny_options(network="perceiver"):
+    """Options of the command for the smallest run with that network."""
+    arguments = {**TINY_NETWORKS[network], "epochs": 3, "batch_size": 128}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in arguments.items()] + ["--no-jit"]
+
+
+TINY_OPTIONS = tiny_options()
 
 
 def quiet():

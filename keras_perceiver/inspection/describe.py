@@ -115,7 +115,8 @@ def describe_model(model):
 
     def record(layer, *args, **kwargs):
         outputs = layer(*args, **kwargs)
-        calls.setdefault(layer.name, []).append((layer, [_shapes(a) for a in args], outputs))
+        if isinstance(layer, keras.layers.Layer):  # and not a slice, or another operation without weights
+            calls.setdefault(layer.name, []).append((layer, [_shapes(a) for a in args], outputs))
         return outputs
 
     # Nothing is copied: the clone's layers are the model's own, each call of them passes through `record`.

@@ -34,6 +34,7 @@ number of channels, and `CrossAttention` takes a segment, several of them, or si
 """
 
 from keras_perceiver.layers.byte_normalization import ByteNormalization
+from keras_perceiver.layers.concatenated_bytes import ConcatenatedBytes
 from keras_perceiver.layers.cross_attention import CrossAttention
 from keras_perceiver.layers.fourier_positions import FourierPositions
 from keras_perceiver.layers.latent_array import LatentArray
@@ -47,6 +48,7 @@ from keras_perceiver.layers.self_attention import SelfAttention
 __all__ = [
     "MLP",
     "ByteNormalization",
+    "ConcatenatedBytes",
     "CrossAttention",
     "FourierPositions",
     "LatentArray",

@@ -1,11 +1,28 @@
 """Functions that return a `keras.Model` built through the functional API."""
 
-from keras_perceiver.models.baselines import build_resnet18
+from keras_perceiver.models.baselines import build_resnet18, build_resnet50
 from keras_perceiver.models.classifier import build_classifier
 from keras_perceiver.models.encoder import build_encoder
 from keras_perceiver.models.presets import PRESETS, build_preset
+from keras_perceiver.models.transformers import build_transformer, build_vit
 
 # By name: what `train` can train, functions of (input_shape, num_classes, ..).
-NETWORKS = {"perceiver": build_classifier, "resnet18": build_resnet18}
+NETWORKS = {
+    "perceiver": build_classifier,
+    "resnet18": build_resnet18,
+    "resnet50": build_resnet50,
+    "vit": build_vit,
+    "transformer": build_transformer,
+}
 
-__all__ = ["NETWORKS", "PRESETS", "build_classifier", "build_encoder", "build_preset", "build_resnet18"]
+__all__ = [
+    "NETWORKS",
+    "PRESETS",
+    "build_classifier",
+    "build_encoder",
+    "build_preset",
+    "build_resnet18",
+    "build_resnet50",
+    "build_transformer",
+    "build_vit",
+]

@@ -5,6 +5,7 @@ import keras
 from keras_perceiver._checks import require, require_at_least, require_one_of, require_positive
 from keras_perceiver.layers import (
     ByteNormalization,
+    ConcatenatedBytes,
     CrossAttention,
     FourierPositions,
     LatentArray,
@@ -31,6 +32,7 @@ def build_encoder(
     num_bands=64,
     max_resolution=None,
     position_channels=128,
+    permute_seed=None,
     num_latents=512,
     latent_dim=1024,
     latent_initial_std=0.02,
@@ -71,6 +73,8 @@ def build_encoder(
         max_resolution: μ, see `FourierPositions`, which clouds of points need; for several modalities also
             `{modality: μ}`.
         position_channels: E of learned positions.
+        permute_seed: of one permutation of all bytes of a modality, after their positions are attached, the paper's
+            permuted ImageNet: the model stays the same function. None keeps their order.
         num_latents: N.
         latent_dim: D; `num_self_attention_heads` must divide it.
         latent_initial_std: of the latent array, before truncation.
@@ -121,6 +125,9 @@ def build_encoder(
         segments[modality] = _segment(
             modality, tensor, mask, positions, num_bands, resolution, position_channels, dtype
         )
+        if permute_seed is not None:
+            permuted = ConcatenatedBytes(permute_seed, name=f"{modality}_permuted", dtype=dtype)
+            segments[modality] = permuted(segments[modality])
     if len(segments) > 1:
         byte_array = ModalityEncoding(name="modality_encoding", dtype=dtype)(segments)
     else:

@@ -8,11 +8,11 @@ import time
 import keras
 from rich.console import Console
 
-from keras_perceiver._checks import require, require_folder, require_one_of
+from keras_perceiver._checks import nearest, require, require_folder, require_one_of
 from keras_perceiver.data import MODALITIES, load_source, steps_per_epoch
 from keras_perceiver.data.reports import some_of
 from keras_perceiver.export import export_saved_model
-from keras_perceiver.models import NETWORKS
+from keras_perceiver.models import NETWORKS, build_encoder
 from keras_perceiver.models.presets import preset_arguments
 from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.feeding import evaluation_data, file_errors, training_data
@@ -185,12 +185,17 @@ def configuration(source, seed, network, model_overrides, recipe_overrides, prep
 def _model_arguments(source, network, overrides):
     """The preset's arguments with those that are given; the specialised networks have none of the Perceiver's."""
     given = {name: value for name, value in overrides.items() if value is not None}
-    if network == "perceiver":
-        return preset_arguments(source.preset, given)
-    known = inspect.signature(NETWORKS[network]).parameters
-    foreign = sorted(given.keys() - known.keys())
-    require(not foreign, "The network must know what is given for its model", network=network, unknown=foreign)
-    return given
+    known = inspect.signature(build_encoder if network == "perceiver" else NETWORKS[network]).parameters
+    known = sorted(known.keys() - {"input_shape", "num_classes", "name", "dtype"})
+    for name in given.keys() - set(known):
+        require(
+            False,
+            "The network must know what is given for its model",
+            network=network,
+            unknown=name,
+            repair=nearest(name, known) or f"It knows {', '.join(known)}.",
+        )
+    return preset_arguments(source.preset, given) if network == "perceiver" else given
 
 
 def resolved_recipe(source, overrides):

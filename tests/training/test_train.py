@@ -142,11 +142,17 @@ def test_a_specialised_network_is_trained_evaluated_and_exported_on_the_same_roa
 
 
 @pytest.mark.parametrize(
-    ("network", "rule"), [("resnet", "Did you mean 'resnet18'"), ("resnet18", r"unknown=\['num_latents'\]")]
+    ("network", "argument", "rule"),
+    [
+        ("resnet", "width", "Did you mean 'resnet50' or 'resnet18'"),
+        ("resnet18", "share_weights", "unknown='share_weights'. It knows num_bands, permute_seed, width"),
+        ("vit", "num_self_attention_head", "Did you mean 'num_self_attention_heads'"),
+        ("perceiver", "num_latent", "Did you mean 'num_latents'"),
+    ],
 )
-def test_a_network_that_is_not_known_or_does_not_know_an_argument_is_refused(tmp_path, network, rule):
+def test_a_network_that_is_not_known_or_does_not_know_an_argument_is_refused(tmp_path, network, argument, rule):
     with pytest.raises(InputError, match=rule):
-        training.train("digits", output=tmp_path / "run", network=network, model={"num_latents": 3}, console=quiet())
+        training.train("digits", output=tmp_path / "run", network=network, model={argument: 3}, console=quiet())
     assert not (tmp_path / "run").exists()
 
 

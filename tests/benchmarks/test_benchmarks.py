@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from keras_perceiver.models import PRESETS
 from tests.tiny import TINY_MODEL
 
 FOLDER = Path(__file__).parent
@@ -125,7 +126,7 @@ def test_input_pipeline_prints_rates_of_pipeline_and_training(capsys, monkeypatc
     benchmark = benchmark_module("input_pipeline")
     monkeypatch.setattr("keras_perceiver.data.pipeline.CACHE_BYTES", 2**31)  # put back what the benchmark changes
     monkeypatch.setattr(benchmark, "AUGMENTATIONS", {"none": {}})
-    monkeypatch.setitem(benchmark.PRESETS, "image", {**benchmark.PRESETS["image"], **TINY_MODEL})
+    monkeypatch.setitem(PRESETS, "image", {**PRESETS["image"], **TINY_MODEL})
     monkeypatch.setitem(benchmark.RECIPES, "image", benchmark.RECIPES["image"].replaced(jit_compile=False))
     benchmark.main(["--size=8", "--stored=16", "--examples=8", "--batch-size=4", "--repeats=1"])
     _, *lines = capsys.readouterr().out.splitlines()

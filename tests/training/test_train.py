@@ -236,15 +236,6 @@ def test_a_seed_that_no_generator_takes_is_refused(tmp_path):
         training.train("digits", output=tmp_path / "run", seed=2**32, console=quiet())
 
 
-def test_several_labels_an_example_are_refused_before_anything_is_written(tmp_path):
-    x = np.zeros((40, 6, 5), np.uint8)
-    y = np.ones((40, 3), np.int32)
-    source = dataset_source({"train": tf.data.Dataset.from_tensor_slices((x, y))})
-    with pytest.raises(InputError, match="Each example must have one label"):
-        training.train(source, output=tmp_path / "run", console=quiet())
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_killed_run_keeps_its_splits_and_its_shape_though_files_were_added(tmp_path):
     write_pictures(tmp_path / "data", {"cat": 20, "dog": 20})
     arguments = {"output": tmp_path / "run", "shelf": tmp_path, "model": TINY_MODEL, "console": quiet()}

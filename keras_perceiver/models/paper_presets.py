@@ -1,7 +1,7 @@
 """The models of the paper, as data: arguments of `build_classifier`, where they come from, and what is our choice.
 
-The paper is Jaegle et al. 2021, version 2. Where its text is silent, the choice stands in `choices` by argument, with its
-reason; "DeepMind's release" is the code of Perceiver IO, which came later.
+The paper is Jaegle et al. 2021, version 2. Where its text is silent, the choice stands in `choices` by argument, with
+its reason; "DeepMind's release" is the code of Perceiver IO, which came later.
 """
 
 from dataclasses import dataclass, field

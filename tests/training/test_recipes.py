@@ -73,7 +73,7 @@ def test_the_average_of_the_weights_is_evaluated_and_kept():
     seen = []
     swap = keras.callbacks.SwapEMAWeights()
     look = keras.callbacks.LambdaCallback(
-        on_test_batch_begin=lambda batch, logs=None: seen.append(float(model.weights[0].numpy()))
+        on_test_batch_begin=lambda batch, logs=None: seen.append(model.weights[0].numpy().item())
     )
     ones = np.ones((3, 1))
     model.fit(ones, ones, batch_size=1, epochs=2, validation_data=(ones, ones), callbacks=[swap, look], verbose=0)

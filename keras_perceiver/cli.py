@@ -104,6 +104,13 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training examples.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At the top of the schedule.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw, or lamb as in the paper.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the learning rate: cosine, flat_cosine, step or constant.")
+    ] = None,
+    ema_momentum: Annotated[
+        float | None, typer.Option(help="Of an average of the weights, which is kept.", show_default="none")
+    ] = None,
     jit_compile: Annotated[bool | None, typer.Option("--jit/--no-jit", help="Compile the step with XLA.")] = None,
     crop_min_area: CropMinArea = None,
     flip_rate: FlipRate = None,
@@ -183,6 +190,9 @@ def train(
                 "epochs": epochs,
                 "batch_size": batch_size,
                 "learning_rate": learning_rate,
+                "optimizer": optimizer,
+                "schedule": schedule,
+                "ema_momentum": ema_momentum,
                 "jit_compile": jit_compile,
                 "crop_min_area": crop_min_area,
                 "flip_rate": flip_rate,

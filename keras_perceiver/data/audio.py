@@ -51,7 +51,7 @@ def read_audio(file, shape):
             finite, or has a rate outside 1 to 768 kHz, more than 64 channels or more than 512 MiB.
     """
     _, rate, kept = shape
-    samples, _ = decode_audio(file, rate, kept / rate)
+    samples, _, _ = decode_audio(file, rate, kept / rate)
     return pack(samples[:kept], shape)
 
 
@@ -72,15 +72,16 @@ def scan_audio(path):
     """Decodes a sound file once and says what is in it.
 
     Returns:
-        `{"size": [samples], "rate": int, "seconds": float, "is_cut": bool, "low": float, "high": float, "hash": str}`
+        `{"size": [samples], "rate": int, "seconds": float, "is_cut": bool, "is_broken_off": bool,
+        "low": float, "high": float, "hash": str}`
         at the rate of the file, of its first `MAX_SECONDS`.
 
     Raises:
         InputError: as `read_audio`.
     """
-    samples, rate = decode_audio(path, None, MAX_SECONDS + 0.1)
+    samples, rate, broken_off = decode_audio(path, None, MAX_SECONDS + 0.1)
     kept = int(MAX_SECONDS * rate)
-    return {**facts_of(samples[:kept], rate), "is_cut": len(samples) > kept}
+    return {**facts_of(samples[:kept], rate), "is_cut": len(samples) > kept, "is_broken_off": broken_off}
 
 
 def facts_of(samples, rate):
@@ -126,7 +127,11 @@ def choose_audio_shape(facts, sample_rate=None, clip_seconds=None):
 def audio_notes(facts):
     """What is to be said of a data set beside its problems."""
     cut = sum(fact.get("is_cut", False) for fact in facts)
-    return [f"only the first {MAX_SECONDS:g} s are used of {cut:,} files that are longer"] if cut else []
+    broken_off = sum(fact.get("is_broken_off", False) for fact in facts)
+    notes = [f"only the first {MAX_SECONDS:g} s are used of {cut:,} files that are longer"] if cut else []
+    return notes + (
+        [f"{broken_off:,} files cannot be decoded to their end and are used up to there"] if broken_off else []
+    )
 
 
 def count_clips(seconds, shape):
@@ -150,7 +155,9 @@ def take_window(example, window, start):
 
 
 def decode_audio(file, rate, seconds):
-    """The first `seconds` of a sound: `((S,) float32 in [-1, 1], its samples a second)`; `rate` None leaves it.
+    """The first `seconds` of a sound: `((S,) float32 in [-1, 1], its samples a second, whether it broke off)`.
+
+    `rate` None leaves the rate as it is. A file that cannot be decoded to its end broke off.
 
     Whatever goes wrong inside a decoder, which is fed by strangers, is an `InputError` that names the file.
     """
@@ -159,13 +166,14 @@ def decode_audio(file, rate, seconds):
         with _open(file) as stream, av.open(stream, metadata_errors="ignore") as container:
             if container.format.name not in READERS:
                 raise ValueError(f"Its format is {container.format.name!r}.")
-            blocks = list(_blocks(container, rate, seconds))
+            errors = []
+            blocks = list(_blocks(container, rate, seconds, errors))
         if not blocks:
             raise ValueError("It holds no samples.")
         samples = np.concatenate([block for block, _ in blocks])
         if not np.isfinite(samples).all():
             raise ValueError("Some of its samples are not finite.")
-        return np.clip(samples, -1.0, 1.0)[: math.ceil(seconds * blocks[0][1])], blocks[0][1]
+        return np.clip(samples, -1.0, 1.0)[: math.ceil(seconds * blocks[0][1])], blocks[0][1], bool(errors)
     except InputError:
         raise
     except Exception as error:  # FFmpeg has an error for everything
@@ -185,12 +193,12 @@ def _open(file):
     return open(file, "rb")
 
 
-def _blocks(container, rate, seconds):
+def _blocks(container, rate, seconds, errors):
     """Yields (samples of one channel, their rate), decoded and resampled, until there are enough."""
     if not container.streams.audio:
         raise ValueError("It holds no sound.")
     resampler, total = None, 0
-    for frame in _frames(container):
+    for frame in _frames(container, errors):
         own = frame.sample_rate
         if not MIN_RATE <= own <= MAX_RATE:
             raise ValueError(f"It has {own:,} samples a second; {MIN_RATE:,} to {MAX_RATE:,} can be read.")
@@ -207,17 +215,18 @@ def _blocks(container, rate, seconds):
         yield from _resampled(resampler, None, None, rate)
 
 
-def _frames(container):
-    """Decoded frames; what a broken file ends with is left out where something came before."""
+def _frames(container, errors):
+    """Decoded frames; what a broken file ends with is left out where something came before, and its error kept."""
     any_frame = False
     try:
         for frame in container.decode(container.streams.audio[0]):
             if frame.samples:
                 any_frame = True
                 yield frame
-    except av.error.FFmpegError:
+    except av.error.FFmpegError as error:
         if not any_frame:
             raise
+        errors.append(error)
 
 
 def _resampled(resampler, block, own, rate):

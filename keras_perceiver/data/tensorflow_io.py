@@ -1,7 +1,7 @@
 """The only module that imports tensorflow-io, which is no longer maintained.
 
 What it computes in plain TensorFlow works wherever the package can be imported; where it cannot, an equal few lines of
-`tf.signal` do the same. Native decoders load up to TensorFlow 2.17: `native_decoders` calls one to find out.
+`tf.signal` do the same. Its native decoders, which load up to TensorFlow 2.17, are not used.
 """
 
 import functools
@@ -20,22 +20,6 @@ def package():
     except Exception:  # no such package; or one that does not fit to this TensorFlow, which may raise anything
         return None
     return tensorflow_io
-
-
-@functools.cache
-def native_decoders():
-    """`{format: function of the bytes of a file -> (samples, channels) int16}`, empty where they do not load."""
-    if package() is None:
-        return {}
-    audio = package().audio
-    decoders = {"flac": lambda content: audio.decode_flac(content, dtype=tf.int16)}
-    try:
-        decoders["flac"](tf.constant(b""))
-    except tf.errors.InvalidArgumentError:  # the op is there, and refuses an empty file
-        return decoders
-    except Exception:
-        return {}
-    return decoders
 
 
 def spectrogram(samples, fft_length, frame_length, frame_step):

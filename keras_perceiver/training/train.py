@@ -17,6 +17,7 @@ from keras_perceiver.models.paper_presets import PAPER_PRESETS
 from keras_perceiver.models.presets import modality_of, paper_size, preset_arguments
 from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.feeding import evaluation_data, file_errors, training_data
+from keras_perceiver.training.memory import keep_freed_memory
 from keras_perceiver.training.plots import plot_confusion_matrix, plot_curves
 from keras_perceiver.training.progress import History, ProgressBar
 from keras_perceiver.training.recipes import RECIPES
@@ -74,6 +75,7 @@ def train(
     require(isinstance(seed, int) and 0 <= seed < 2**32, "`seed` must be an integer from 0 to 4,294,967,295", seed=seed)
     require_one_of(NETWORKS, network=network)
     _check_names(network, preset, base_recipe)
+    keep_freed_memory()
     console = console or Console()
     began = time.monotonic()
     options = {name: value for name, value in (source or {}).items() if value is not None}

@@ -23,7 +23,7 @@ TONE = sine(440, 0.5, RATE)
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
 def test_samples_of_any_width_are_exact(width):
-    samples, rate = decode_audio(wav_bytes(TONE, RATE, width), None, 9.0)
+    samples, rate, _ = decode_audio(wav_bytes(TONE, RATE, width), None, 9.0)
     steps = 2.0 ** (8 * width - 1)
     assert rate == RATE
     np.testing.assert_allclose(samples, np.rint(TONE * steps) / steps, atol=1e-7)
@@ -32,7 +32,7 @@ def test_samples_of_any_width_are_exact(width):
 @pytest.mark.parametrize("channels", [2, 3, 7])
 def test_channels_are_mixed_by_their_mean(channels):
     several = np.stack([TONE * k / channels for k in range(channels)], axis=1)
-    samples, _ = decode_audio(wav_bytes(several, RATE), None, 9.0)
+    samples, _, _ = decode_audio(wav_bytes(several, RATE), None, 9.0)
     np.testing.assert_allclose(samples, (np.rint(several * 32768) / 32768).mean(axis=1), atol=1e-6)
 
 
@@ -47,7 +47,7 @@ def test_samples_that_are_kept_are_those_of_tensorflows_own_decoder():
 @pytest.mark.parametrize("kind", CODECS)
 def test_every_format_gives_the_sine_that_was_encoded(kind):
     content = encoded(sine(440, 1.0, 16000), 16000, kind)
-    samples, rate = decode_audio(content, 16000, 9.0)  # Opus knows 48 kHz only
+    samples, rate, _ = decode_audio(content, 16000, 9.0)  # Opus knows 48 kHz only
     spectrum = np.abs(np.fft.rfft(samples[2000:14000]))  # codecs put silence around it
     assert rate == 16000
     assert np.argmax(spectrum) == 440 * 12000 // 16000
@@ -59,7 +59,7 @@ def test_every_format_gives_the_sine_that_was_encoded(kind):
 
 @pytest.mark.parametrize("rate", [5003, 11025, 44100])
 def test_resampling_keeps_duration_and_pitch(rate):
-    samples, new = decode_audio(wav_bytes(sine(440, 1.0, rate), rate), RATE, 9.0)
+    samples, new, _ = decode_audio(wav_bytes(sine(440, 1.0, rate), rate), RATE, 9.0)
     assert new == RATE
     assert abs(len(samples) - RATE) <= 2
     np.testing.assert_allclose(samples[500:7500], sine(440, 1.0, RATE)[500:7500], atol=0.02)

@@ -94,9 +94,23 @@ def train(
             help="perceiver, or what it is compared with on the same budget: resnet18, resnet50, vit, transformer."
         ),
     ] = "perceiver",
+    preset: Annotated[
+        str | None, typer.Option(help="Name of a model, see `models`.", show_default="the data set's")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="How to train: imagenet, audioset, modelnet40, ..", show_default="the data set's"),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training examples.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At the top of the schedule.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw, or lamb as in the paper.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the learning rate: cosine, flat_cosine, step or constant.")
+    ] = None,
+    ema_momentum: Annotated[
+        float | None, typer.Option(help="Of an average of the weights, which is kept.", show_default="none")
+    ] = None,
     jit_compile: Annotated[bool | None, typer.Option("--jit/--no-jit", help="Compile the step with XLA.")] = None,
     crop_min_area: CropMinArea = None,
     flip_rate: FlipRate = None,
@@ -155,6 +169,8 @@ def train(
             },
             preprocess=_preprocess(permute_pixels, audio_input, num_mel_bins),
             network=network,
+            preset=preset,
+            base_recipe=recipe,
             model={
                 "patch_size": patch_size,
                 "stem": stem,
@@ -174,6 +190,9 @@ def train(
                 "epochs": epochs,
                 "batch_size": batch_size,
                 "learning_rate": learning_rate,
+                "optimizer": optimizer,
+                "schedule": schedule,
+                "ema_momentum": ema_momentum,
                 "jit_compile": jit_compile,
                 "crop_min_area": crop_min_area,
                 "flip_rate": flip_rate,
@@ -300,7 +319,9 @@ def predict(
 
 @app.command()
 def describe(
-    model: Annotated[str, typer.Argument(help="'digits', 'imagenet', the folder of a run, or a .keras file.")],
+    model: Annotated[
+        str, typer.Argument(help="Name of a model (see `models`), the folder of a run, or a .keras file.")
+    ],
     as_json: AsJson = False,
 ):
     """Print the layers of a model, its parameters, FLOPs and memory."""
@@ -310,6 +331,17 @@ def describe(
         print(description.to_json())
     else:
         _console().print(description.table())
+
+
+@app.command()
+def models(as_json: AsJson = False):
+    """List the models that are known by name: the paper's, and ours for small machines."""
+    with _library("inspection") as inspection:
+        summaries = inspection.list_presets()
+        if as_json:
+            print(json.dumps([asdict(s) for s in summaries], indent=2))
+        else:
+            _console().print(inspection.presets_table(summaries))
 
 
 def _metrics_table(metrics):
@@ -329,7 +361,8 @@ def _metrics_table(metrics):
 def _metrics_line(metrics):
     on = f"on {metrics['examples']:,} test examples"
     if "accuracy" in metrics:
-        return f"accuracy {metrics['accuracy']:.2%}, cross-entropy {metrics['cross_entropy']:.4f} {on}"
+        top_5 = f"top-5 {metrics['top_5_accuracy']:.2%}, " if "top_5_accuracy" in metrics else ""
+        return f"accuracy {metrics['accuracy']:.2%}, {top_5}cross-entropy {metrics['cross_entropy']:.4f} {on}"
     value, left_out = metrics["mean_average_precision"], len(metrics["classes_without_positives"])
     said = "none" if value is None else f"{value:.4f}"
     return f"mean average precision {said} ({left_out} classes without positives left out) {on}"

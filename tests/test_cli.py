@@ -14,7 +14,7 @@ from keras_perceiver.data import load_source
 from tests.pictures import write_picture, write_pictures
 from tests.tiny import TINY_OPTIONS
 
-VERBS = ("train", "inspect", "evaluate", "predict", "describe")
+VERBS = ("train", "inspect", "evaluate", "predict", "describe", "models")
 
 
 def run(*arguments):
@@ -78,6 +78,13 @@ def test_describe_prints_the_papers_figures():
     assert "44,912,254" in table
     assert "cross_attention_2" in table
     assert run("describe", "digits").exit_code == 0
+
+
+def test_models_lists_every_model_with_its_size_and_what_is_ours():
+    found = {row["name"]: row for row in json.loads(run("models", "--json").stdout)}
+    assert found["imagenet"]["parameters"] == 44_912_254
+    assert "release" in found["audioset_video"]["choices"]["latent_dim"]
+    assert found["tiny"]["source"] == "ours"
 
 
 def test_inspect_prints_counts_and_what_is_wrong_and_draws_a_sheet(tmp_path, monkeypatch):

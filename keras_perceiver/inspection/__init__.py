@@ -2,5 +2,16 @@
 
 from keras_perceiver.inspection.data import Inspection, inspect_data
 from keras_perceiver.inspection.describe import Description, LayerSummary, describe, describe_model
+from keras_perceiver.inspection.presets import PresetSummary, list_presets, presets_table
 
-__all__ = ["Description", "Inspection", "LayerSummary", "describe", "describe_model", "inspect_data"]
+__all__ = [
+    "Description",
+    "Inspection",
+    "LayerSummary",
+    "PresetSummary",
+    "describe",
+    "describe_model",
+    "inspect_data",
+    "list_presets",
+    "presets_table",
+]

@@ -3,7 +3,8 @@
 from keras_perceiver.models.baselines import build_resnet18, build_resnet50
 from keras_perceiver.models.classifier import build_classifier
 from keras_perceiver.models.encoder import build_encoder
-from keras_perceiver.models.presets import PRESETS, build_preset
+from keras_perceiver.models.paper_presets import Provenance
+from keras_perceiver.models.presets import PRESETS, PROVENANCE, build_preset
 from keras_perceiver.models.transformers import build_transformer, build_vit
 
 # By name: what `train` can train, functions of (input_shape, num_classes, ..).
@@ -18,6 +19,8 @@ NETWORKS = {
 __all__ = [
     "NETWORKS",
     "PRESETS",
+    "PROVENANCE",
+    "Provenance",
     "build_classifier",
     "build_encoder",
     "build_preset",

@@ -1,5 +1,7 @@
 """The Perceiver without a head: inputs -> latents, the paper's figure 1 as a functional graph."""
 
+import math
+
 import keras
 
 from keras_perceiver._checks import require, require_at_least, require_one_of, require_positive
@@ -25,6 +27,7 @@ def build_encoder(
     *,
     padding_mask=False,
     patch_size=None,
+    flatten_axes=False,
     stem=None,
     stem_channels=64,
     num_stem_layers=1,
@@ -64,6 +67,7 @@ def build_encoder(
         patch_size: of `Patches` that shorten the byte array before positions are attached, a number or one
             per axis; for several modalities also `{modality: patch_size}`. None for single elements, as in the paper.
             With a mask a patch is real where any of its elements is, and those that are not are zeros in it.
+        flatten_axes: joins all index axes to one before positions are attached, as the paper does with spectrograms.
         stem: None, or "conv" for trained convolutions in front: 3 wide along each axis, in steps of 2, with a GELU.
         stem_channels: of the last of these convolutions; each one before it has half as many.
         num_stem_layers: how many convolutions; each halves the length of every axis.
@@ -122,6 +126,8 @@ def build_encoder(
         resolution = max_resolution.get(modality) if isinstance(max_resolution, dict) else max_resolution
         patch = patch_size.get(modality) if isinstance(patch_size, dict) else patch_size
         tensor, mask = _front(modality, tensor, masks.get(modality), patch, stem, stem_channels, num_stem_layers, dtype)
+        if flatten_axes:
+            tensor, mask = _flattened(modality, tensor, mask, dtype)
         segments[modality] = _segment(
             modality, tensor, mask, positions, num_bands, resolution, position_channels, dtype
         )
@@ -284,6 +290,14 @@ def _front(modality, content, mask, patch_size, stem, stem_channels, num_stem_la
         )
         content = convolution(content)  # (B, ceil(S_1 / 2), .., channels)
     return content, None
+
+
+def _flattened(modality, content, mask, dtype):
+    """The content with one index axis, and its mask: (B, M, c) and (B, M)."""
+    sizes = tuple(content.shape)[1:-1]
+    require(None not in sizes, "`flatten_axes` must be False where an axis has no static length", axes=sizes)
+    flat = keras.layers.Reshape((math.prod(sizes), content.shape[-1]), name=f"{modality}_flattened", dtype=dtype)
+    return flat(content), None if mask is None else keras.ops.reshape(mask, (-1, math.prod(sizes)))
 
 
 def _segment(modality, content, mask, positions, num_bands, max_resolution, position_channels, dtype):

@@ -14,7 +14,7 @@ def classification_metrics(logits, labels, class_names):
 
     Returns:
         A dictionary that JSON can hold; row i of `confusion_matrix` counts examples of class i by the
-        class that they were taken for.
+        class that they were taken for. With more than five classes it has `top_5_accuracy`.
     """
     predicted = logits.argmax(axis=1)
     classes = np.arange(len(class_names))
@@ -24,6 +24,7 @@ def classification_metrics(logits, labels, class_names):
     return {
         "examples": len(labels),
         "accuracy": float(sklearn_metrics.accuracy_score(labels, predicted)),
+        **({"top_5_accuracy": top_5_accuracy(logits, labels, classes)} if len(classes) > 5 else {}),
         "cross_entropy": float(sklearn_metrics.log_loss(labels, softmax(logits), labels=classes)),
         "classes": {
             name: {
@@ -36,6 +37,11 @@ def classification_metrics(logits, labels, class_names):
         },
         "confusion_matrix": sklearn_metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
     }
+
+
+def top_5_accuracy(logits, labels, classes):
+    """Share of the examples whose class is among the five that the model thinks likeliest."""
+    return float(sklearn_metrics.top_k_accuracy_score(labels, logits, k=5, labels=classes))
 
 
 def multi_label_metrics(logits, labels, class_names):

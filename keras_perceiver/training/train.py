@@ -9,11 +9,12 @@ import keras
 from rich.console import Console
 
 from keras_perceiver._checks import nearest, require, require_folder, require_one_of
-from keras_perceiver.data import MODALITIES, load_source, steps_per_epoch
+from keras_perceiver.data import MODALITIES, Source, load_source, steps_per_epoch
 from keras_perceiver.data.reports import some_of
 from keras_perceiver.export import export_saved_model
-from keras_perceiver.models import NETWORKS, build_encoder
-from keras_perceiver.models.presets import preset_arguments
+from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
+from keras_perceiver.models.paper_presets import PAPER_PRESETS
+from keras_perceiver.models.presets import modality_of, paper_size, preset_arguments
 from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.feeding import evaluation_data, file_errors, training_data
 from keras_perceiver.training.memory import keep_freed_memory
@@ -33,7 +34,9 @@ def train(
     source=None,
     preprocess=None,
     network="perceiver",
+    preset=None,
     model=None,
+    base_recipe=None,
     recipe=None,
     callbacks=(),
     checkpoint_seconds=15.0,
@@ -53,8 +56,11 @@ def train(
         source: dictionary of arguments of `load_source`, such as `{"image_size": 32}`.
         preprocess: dictionary of arguments of what stands before the model, see `preprocess_images`.
         network: key of `NETWORKS`: the Perceiver, or a specialised network to compare it with.
+        preset: key of `PRESETS`, a Perceiver by name; None for that of the data set or of its modality. Shape and
+            classes are those of the data; pictures that have no size of their own get the preset's.
         model: dictionary of arguments of the function that builds it, in place of the preset's.
-        recipe: dictionary of attributes of `Recipe` in place of the preset's.
+        base_recipe: key of `RECIPES`; None for that of the data set or of its modality.
+        recipe: dictionary of attributes of `Recipe` in place of those.
         callbacks: Keras callbacks beside the run's own.
         checkpoint_seconds: least time between two checkpoints, which are taken at the end of an epoch.
         console: `rich.console.Console` that shows what happens; None for a new one.
@@ -68,17 +74,20 @@ def train(
     """
     require(isinstance(seed, int) and 0 <= seed < 2**32, "`seed` must be an integer from 0 to 4,294,967,295", seed=seed)
     require_one_of(NETWORKS, network=network)
+    _check_names(network, preset, base_recipe)
     keep_freed_memory()
     console = console or Console()
     began = time.monotonic()
     options = {name: value for name, value in (source or {}).items() if value is not None}
+    if preset in PAPER_PRESETS and not isinstance(data, Source):
+        options = {**paper_size(preset), **options}
     source = load_source(data, console=console, **options)
     name = source.name if network == "perceiver" else f"{source.name}-{network}"
     run = Run(output or f"runs/{name}-seed{seed}")
     if run.has_begun:
         source = continued_source(source, data, run, options, console)
-    config = configuration(source, seed, network, model or {}, recipe or {}, preprocess or {})
-    recipe = resolved_recipe(source, recipe or {})
+    config = configuration(source, seed, network, model or {}, recipe or {}, preprocess, preset, base_recipe)
+    recipe = resolved_recipe(source, recipe or {}, base_recipe)
     keras.utils.set_random_seed(seed)
     built = NETWORKS[network](**config["model"], name=f"{source.name}_{network}")
     steps = steps_per_epoch(source.splits["train"], recipe.batch_size)
@@ -161,7 +170,9 @@ def continued_source(source, data, run, options, console):
     return source
 
 
-def configuration(source, seed, network, model_overrides, recipe_overrides, preprocess=None):
+def configuration(
+    source, seed, network, model_overrides, recipe_overrides, preprocess=None, preset=None, base_recipe=None
+):
     """Everything that a run is known by, as JSON holds it: data, model, training and seed."""
     kind = MODALITIES[source.modality]
     before = {name: value for name, value in (preprocess or {}).items() if value is not None}
@@ -173,16 +184,25 @@ def configuration(source, seed, network, model_overrides, recipe_overrides, prep
         "preprocess": before,
         "network": network,
         "model": {
-            **_model_arguments(source, network, model_overrides),
+            **_model_arguments(source, network, preset, model_overrides),
             "input_shape": kind.input_shape(source.example_shape, **before),
             "num_classes": len(source.class_names),
         },
-        "training": dataclasses.asdict(resolved_recipe(source, recipe_overrides)),
+        "training": dataclasses.asdict(resolved_recipe(source, recipe_overrides, base_recipe)),
         "seed": seed,
     }
 
 
-def _model_arguments(source, network, overrides):
+def _check_names(network, preset, base_recipe):
+    """Requires names that are known, and a preset for no other network than the Perceiver."""
+    if preset is not None:
+        require_one_of(PRESETS, preset=preset)
+        require(network == "perceiver", "`preset` must not be given for another network", network=network)
+    if base_recipe is not None:
+        require_one_of(RECIPES, recipe=base_recipe)
+
+
+def _model_arguments(source, network, preset, overrides):
     """The preset's arguments with those that are given; the specialised networks have none of the Perceiver's."""
     given = {name: value for name, value in overrides.items() if value is not None}
     known = inspect.signature(build_encoder if network == "perceiver" else NETWORKS[network]).parameters
@@ -195,12 +215,24 @@ def _model_arguments(source, network, overrides):
             unknown=name,
             repair=nearest(name, known) or f"It knows {', '.join(known)}.",
         )
-    return preset_arguments(source.preset, given) if network == "perceiver" else given
+    if network != "perceiver":
+        return given
+    modality = modality_of(PRESETS[preset or source.preset]["input_shape"])
+    require(
+        modality == source.modality,
+        "`preset` must be a model for the modality of the data",
+        preset=preset,
+        takes=modality,
+        data=source.modality,
+    )
+    # Whether examples come with a mask is a fact of the data.
+    with_mask = {"padding_mask": PRESETS[source.modality].get("padding_mask", False)}
+    return {**preset_arguments(preset or source.preset, given), **with_mask}
 
 
-def resolved_recipe(source, overrides):
-    """The recipe of the data set, or of its modality, for so many examples."""
-    return RECIPES[source.preset].resolved(len(source.splits["train"]), **overrides)
+def resolved_recipe(source, overrides, base=None):
+    """The recipe of that name, of the data set, or of its modality, for so many examples."""
+    return RECIPES[base or source.preset].resolved(len(source.splits["train"]), **overrides)
 
 
 def fit(network, source, recipe, seed, *, preprocess=None, first_epoch=0, callbacks=(), console=None):
@@ -212,7 +244,8 @@ def fit(network, source, recipe, seed, *, preprocess=None, first_epoch=0, callba
             epochs=recipe.epochs,
             steps_per_epoch=steps_per_epoch(source.splits["train"], recipe.batch_size),
             validation_data=evaluation_data(source, "validation", preprocess=preprocess, console=console),
-            callbacks=callbacks,
+            # The average of the weights, where there is one, is what is evaluated; Keras keeps it in the end.
+            callbacks=[*([keras.callbacks.SwapEMAWeights()] if recipe.ema_momentum is not None else []), *callbacks],
             shuffle=False,  # the data set shuffles itself
             verbose=0,
         )

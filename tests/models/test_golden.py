@@ -7,6 +7,7 @@ import pytest
 from layer_checks import SMALL_MODEL, shapes_only
 
 from keras_perceiver import build_classifier, build_preset
+from keras_perceiver.models import PRESETS
 
 SMALL = {
     "small_fourier": {"input_shape": (7, 3, 5), "num_self_attention_layers": 2},
@@ -34,7 +35,9 @@ def test_small_models(golden, name):
         golden(name, build_classifier(num_classes=13, **{**SMALL_MODEL, **SMALL[name]}))
 
 
-@pytest.mark.parametrize("name", ["imagenet", "digits"])
+@pytest.mark.parametrize(
+    "name", sorted(PRESETS.keys() - {"image", "audio", "video", "points"})
+)  # for data of any shape
 def test_presets(golden, name):
     with shapes_only():
         golden(name, build_preset(name))

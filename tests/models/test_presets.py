@@ -1,9 +1,15 @@
+import inspect
+import itertools
+import math
+
+import keras
 import pytest
 from layer_checks import shapes_only
 
-from keras_perceiver import build_preset
+from keras_perceiver import build_encoder, build_preset
 from keras_perceiver._checks import InputError
-from keras_perceiver.models import PRESETS
+from keras_perceiver.models import PRESETS, PROVENANCE
+from keras_perceiver.models.presets import modality_of, paper_size
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -29,6 +35,66 @@ def test_patches_take_the_place_of_a_stem_unless_both_are_asked_for():
         assert "inputs_stem_1" not in names
     with pytest.raises(InputError, match="must not both be given"):
         build_preset("image", patch_size=4, stem="conv")
+
+
+def test_everything_comes_from_somewhere_and_choices_are_of_arguments():
+    assert set(PROVENANCE) == set(PRESETS)
+    known = set(inspect.signature(build_encoder).parameters) | {"num_classes"}
+    for name, provenance in PROVENANCE.items():
+        assert provenance.source
+        assert set(provenance.choices) <= known, name
+        assert set(PRESETS[name]) <= known, name
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "channels"),
+    [
+        ("imagenet", 50_176, 261),
+        ("imagenet_learned", 50_176, 131),
+        ("imagenet_permuted", 50_176, 261),
+        ("audioset_raw", 480, 257),
+        ("audioset_mel", 4_800, 130),
+        ("audioset_video", 12_544, 483),
+        ("audioset_audio_video", 13_024, 487),
+        ("modelnet40", 2_048, 387),
+    ],
+)
+def test_byte_arrays_are_the_papers(name, length, channels):
+    """480 and 4,800 inputs of sound, 12,544 of video, 13,024 of both in 487 channels, as in section 4.2."""
+    with shapes_only():
+        model = build_preset(name)
+        parts = [tuple(x.shape) for x in keras.tree.flatten(model.get_layer("byte_normalization").output)]
+        # In each segment the normalised content follows the content, with two channels more.
+        contents = [x for x, y in itertools.pairwise(parts) if y == (*x[:-1], x[-1] + 2)]
+        assert sum(math.prod(shape[1:-1]) for shape in contents) == length
+        assert model.get_layer("cross_attention_1").byte_norm.gamma.shape == (channels,)
+
+
+def test_all_models_of_audioset_share_nothing_and_have_their_papers_size():
+    """2 cross-attends and 2 latent Transformers of 8 layers, each with weights of its own."""
+    with shapes_only():
+        model = build_preset("audioset_audio_video")
+        attention = 512 * 512 * 4 + 512 * 4
+        layer = attention + 2 * (512 * 512 + 512) + 4 * 512
+        assert model.get_layer("latent_transformer_2").count_params() == 8 * layer
+        widest = 512 * 487 + 487 + 2 * (487 * 487 + 487) + 487 * 512 + 512  # query, key, value, output
+        cross = widest + 2 * (512 * 512 + 512) + 2 * 512 * 2 + 2 * 487  # the MLP, and three LayerNorms
+        assert model.get_layer("cross_attention_2").count_params() == cross
+        vectors = (487 - 161) + (487 - 483)
+        assert model.count_params() == 2 * (8 * layer + cross) + 512 * 512 + 512 * 527 + 527 + vectors
+
+
+def test_modalities_and_sizes_are_told_by_the_inputs():
+    assert [modality_of(PRESETS[name]["input_shape"]) for name in ("imagenet", "audioset_video", "audioset_raw")] == [
+        "image",
+        "video",
+        "audio",
+    ]
+    assert modality_of(PRESETS["audioset_audio_video"]["input_shape"]) == "audio, video"
+    assert paper_size("imagenet_learned") == {"image_size": (224, 224)}
+    assert paper_size("audioset_video") == {"num_frames": 32, "frame_size": (224, 224)}
+    assert paper_size("modelnet40") == {"num_points": 2048}
+    assert paper_size("audioset_raw") == {}
 
 
 def test_names_that_are_not_known_are_refused():

@@ -32,5 +32,13 @@ def test_metrics_of_a_case_worked_out_by_hand():
     assert metrics["cross_entropy"] == pytest.approx(expected)
 
 
+def test_top_5_is_told_where_there_are_more_classes_than_five():
+    logits = np.tile(np.arange(7.0), (3, 1))
+    metrics = classification_metrics(logits, np.array([6, 2, 1]), list("abcdefg"))
+    assert metrics["top_5_accuracy"] == pytest.approx(2 / 3)
+    assert metrics["accuracy"] == pytest.approx(1 / 3)
+    assert "top_5_accuracy" not in classification_metrics(logits[:, :5], np.array([4, 2, 1]), list("abcde"))
+
+
 def test_softmax_does_not_overflow():
     np.testing.assert_allclose(softmax(np.array([[1e4, 1e4 - np.log(3), -1e4]])), [[0.75, 0.25, 0.0]])

@@ -12,7 +12,7 @@ LEGAL = {"epochs": 10, "batch_size": 4, "learning_rate": 0.5}
 
 
 def test_the_rate_rises_linearly_and_falls_along_a_cosine_to_zero():
-    schedule = Recipe(**LEGAL, warmup_fraction=0.2).optimizer(steps_per_epoch=3)._learning_rate
+    schedule = Recipe(**LEGAL, warmup_fraction=0.2).build_optimizer(steps_per_epoch=3)._learning_rate
     rates = [float(schedule(step)) for step in (0, 3, 6, 18, 30)]
     np.testing.assert_allclose(rates, [0.005, (0.005 + 0.5) / 2, 0.5, 0.25, 0.0], atol=1e-6)
 
@@ -30,7 +30,7 @@ def test_biases_norms_and_the_latent_array_are_not_decayed():
         num_self_attention_heads=2,
     )
     recipe = Recipe(**LEGAL, weight_decay=0.125)
-    optimizer = recipe.optimizer(steps_per_epoch=3)
+    optimizer = recipe.build_optimizer(steps_per_epoch=3)
     for weight in model.weights:
         weight.assign(keras.ops.ones(weight.shape))
     optimizer.apply([keras.ops.zeros(w.shape) for w in model.trainable_weights], model.trainable_weights)
@@ -39,6 +39,49 @@ def test_biases_norms_and_the_latent_array_are_not_decayed():
     for weight in model.weights:
         expected = 1 - 0.5 * 0.125 if weight.path in decayed else 1.0
         np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-6)
+
+
+def test_lamb_and_its_settings_reach_the_optimizer():
+    recipe = RECIPES["imagenet"]
+    optimizer = recipe.build_optimizer(steps_per_epoch=1251)
+    config = optimizer.get_config()
+    assert type(optimizer).__name__ == "Lamb"
+    assert (config["weight_decay"], config["global_clipnorm"]) == (0.1, 10.0)
+    assert config["no_decay"] == ["bias", "gamma", "beta"]
+    found = [float(optimizer._learning_rate(epoch * 1251)) for epoch in (0, 83, 84, 102, 114)]
+    np.testing.assert_allclose(found, [4e-3, 4e-3, 4e-4, 4e-5, 4e-6], rtol=1e-5)
+    assert [float(RECIPES["modelnet40"].build_optimizer(7)._learning_rate(step)) for step in (0, 839)] == [
+        pytest.approx(1e-3)
+    ] * 2
+
+
+def test_gradients_are_clipped_together():
+    optimizer = Recipe(**LEGAL, schedule="constant", optimizer="lamb", global_clip_norm=1.0).build_optimizer(3)
+    weights = [keras.Variable([3.0, 4.0], name=name) for name in ("a", "b")]
+    optimizer.apply([keras.ops.convert_to_tensor([30.0, 40.0])] * 2, weights)
+    clipped = np.array([30.0, 40.0]) / np.sqrt(2 * 50**2)
+    np.testing.assert_allclose(optimizer._first_moments[0].numpy(), 0.1 * clipped, rtol=1e-6)
+
+
+def test_the_average_of_the_weights_is_evaluated_and_kept():
+    """A model of one weight whose gradient is -1 at every step: w is 0.5 t, and its average is known."""
+    recipe = Recipe(**{**LEGAL, "epochs": 2}, schedule="constant", ema_momentum=0.75)
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")(inputs))
+    optimizer = recipe.build_optimizer(steps_per_epoch=3)
+    model.compile(optimizer, lambda y, x: -keras.ops.mean(x), jit_compile=False)
+    seen = []
+    swap = keras.callbacks.SwapEMAWeights()
+    look = keras.callbacks.LambdaCallback(
+        on_test_batch_begin=lambda batch, logs=None: seen.append(model.weights[0].numpy().item())
+    )
+    ones = np.ones((3, 1))
+    model.fit(ones, ones, batch_size=1, epochs=2, validation_data=(ones, ones), callbacks=[swap, look], verbose=0)
+    averages = [0.5]
+    for weight in (1.0, 1.5, 2.0, 2.5, 3.0):
+        averages.append(0.75 * averages[-1] + 0.25 * weight)
+    np.testing.assert_allclose([seen[0], seen[-1]], [averages[2], averages[5]], rtol=1e-4)
+    np.testing.assert_allclose(model.weights[0].numpy(), averages[5], rtol=1e-4)
 
 
 def test_the_loss_is_smoothed_cross_entropy_on_logits():
@@ -50,11 +93,27 @@ def test_the_loss_is_smoothed_cross_entropy_on_logits():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("batch_size", -1), ("learning_rate", 0.0), ("label_smoothing", 1.0), ("warmup_fraction", 1.5)],
+    [
+        ("epochs", 0),
+        ("batch_size", -1),
+        ("learning_rate", 0.0),
+        ("label_smoothing", 1.0),
+        ("warmup_fraction", 1.5),
+        ("optimizer", "adam"),
+        ("schedule", "linear"),
+        ("flat_fraction", 1.0),
+        ("global_clip_norm", 0.0),
+        ("ema_momentum", 1.0),
+    ],
 )
 def test_an_illegal_setting_is_refused_by_name(name, value):
-    with pytest.raises(InputError, match=f"`{name}` must be .*Received: {name}={value}"):
+    with pytest.raises(InputError, match=f"`{name}` must be .*Received: {name}={value!r}"):
         Recipe(**{**LEGAL, name: value})
+
+
+def test_shares_of_a_run_are_refused_by_name():
+    with pytest.raises(InputError, match=r"`decay_at` must hold shares .*decay_at=\(84, 102\)"):
+        Recipe(**LEGAL, schedule="step", decay_at=(84, 102))
 
 
 def test_only_given_settings_are_replaced():

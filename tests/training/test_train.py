@@ -156,6 +156,32 @@ def test_a_network_that_is_not_known_or_does_not_know_an_argument_is_refused(tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_and_a_recipe_by_name_with_the_size_and_the_classes_of_the_data():
+    source = load_source("digits")
+    config = configuration(source, 0, "perceiver", {"num_latents": 7}, {"epochs": 2}, None, "tiny", "imagenet")
+    model, training = config["model"], config["training"]
+    assert (model["latent_dim"], model["num_latents"], model["padding_mask"]) == (64, 7, False)
+    assert (model["input_shape"], model["num_classes"]) == ((8, 8, 1), 10)
+    assert (training["optimizer"], training["schedule"], training["epochs"]) == ("lamb", "step", 2)
+    assert training["batch_size"] == 1024
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ({"preset": "imagnet"}, "Did you mean 'imagenet'"),
+        ({"base_recipe": "audiosets"}, "Did you mean 'audioset'"),
+        ({"preset": "tiny", "network": "vit"}, "`preset` must not be given for another network"),
+        ({"preset": "points"}, "`preset` must be a model for the modality .*takes='points', data='image'"),
+        ({"preset": "audioset_audio_video"}, "takes='audio, video', data='image'"),
+    ],
+)
+def test_names_that_are_not_known_or_do_not_fit_are_refused(tmp_path, arguments, rule):
+    with pytest.raises(InputError, match=rule):
+        training.train("digits", output=tmp_path / "run", console=quiet(), **arguments)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_only_labels_that_mean_something_can_be_learned(shuffled):
     """On shuffled labels a model stays at chance on data that it has not seen; on the true ones it does not."""

@@ -61,6 +61,55 @@ Strict = Annotated[bool, typer.Option("--strict", help="Whatever would be skippe
 CropMinArea = Annotated[float | None, typer.Option(help="Least share of a picture that a random crop keeps.")]
 FlipRate = Annotated[float | None, typer.Option(help="How often left becomes right.")]
 RandAugmentLayers = Annotated[int | None, typer.Option(help="Operations of RandAugment.", min=0)]
+# Options by where they go; each has there the name that it has here.
+SOURCE_OPTIONS = (
+    "modality",
+    "data_dir",
+    "image_size",
+    "sample_rate",
+    "clip_seconds",
+    "frame_size",
+    "num_frames",
+    "num_points",
+    "strict",
+)
+MODEL_OPTIONS = (
+    "patch_size",
+    "stem",
+    "num_stem_layers",
+    "positions",
+    "num_bands",
+    "width",
+    "num_latents",
+    "latent_dim",
+    "num_blocks",
+    "num_cross_attends",
+    "num_self_attention_layers",
+    "num_self_attention_heads",
+)
+TRAINING_OPTIONS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "optimizer",
+    "schedule",
+    "ema_momentum",
+    "jit_compile",
+    "rand_augment_magnitude",
+    "mix_up",
+    "cut_mix",
+)
+AUGMENTATION_OPTIONS = (
+    "crop_min_area",
+    "flip_rate",
+    "rand_augment_layers",
+    "color_jitter",
+    "rotation_axis",
+    "jitter_std",
+    "time_masks",
+    "frequency_masks",
+)
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -150,62 +199,20 @@ def train(
     A folder holds `<class>/<file>`, `<split>/<class>/<file>` (train, validation, test) or a `labels.csv` with the
     columns file, label and, if need be, split. Splits that the data do not bring are made, and written down in the run.
     """
+    options = locals()
     with _library("training") as training:
         training.train(
             data,
             output=output,
             shelf=shelf,
             seed=seed,
-            source={
-                "modality": modality,
-                "data_dir": data_dir,
-                "image_size": image_size,
-                "sample_rate": sample_rate,
-                "clip_seconds": clip_seconds,
-                "frame_size": frame_size,
-                "num_frames": num_frames,
-                "num_points": num_points,
-                "strict": strict,
-            },
+            source=_chosen(options, SOURCE_OPTIONS),
             preprocess=_preprocess(permute_pixels, audio_input, num_mel_bins),
             network=network,
             preset=preset,
             base_recipe=recipe,
-            model={
-                "patch_size": patch_size,
-                "stem": stem,
-                "num_stem_layers": num_stem_layers,
-                "positions": positions,
-                "num_bands": num_bands,
-                "permute_seed": permute_bytes,
-                "width": width,
-                "num_latents": num_latents,
-                "latent_dim": latent_dim,
-                "num_blocks": num_blocks,
-                "num_cross_attends": num_cross_attends,
-                "num_self_attention_layers": num_self_attention_layers,
-                "num_self_attention_heads": num_self_attention_heads,
-            },
-            recipe={
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "learning_rate": learning_rate,
-                "optimizer": optimizer,
-                "schedule": schedule,
-                "ema_momentum": ema_momentum,
-                "jit_compile": jit_compile,
-                "crop_min_area": crop_min_area,
-                "flip_rate": flip_rate,
-                "rand_augment_layers": rand_augment_layers,
-                "color_jitter": color_jitter,
-                "rotation_axis": rotation_axis,
-                "jitter_std": jitter_std,
-                "time_masks": time_masks,
-                "frequency_masks": frequency_masks,
-                "rand_augment_magnitude": rand_augment_magnitude,
-                "mix_up": mix_up,
-                "cut_mix": cut_mix,
-            },
+            model={**_chosen(options, MODEL_OPTIONS), "permute_seed": permute_bytes},
+            recipe=_chosen(options, (*TRAINING_OPTIONS, *AUGMENTATION_OPTIONS)),
             console=_console(),
         )
 
@@ -243,33 +250,15 @@ def inspect(
     Counts per class and split, sizes, ranges, duplicates and broken files; and a sheet of examples as they enter the
     model, before and after augmentation.
     """
+    options = locals()
     console = _console()
     with _library("inspection") as inspection:
         found = inspection.inspect_data(
             data,
             output=output,
-            source={
-                "modality": modality,
-                "data_dir": data_dir,
-                "image_size": image_size,
-                "sample_rate": sample_rate,
-                "clip_seconds": clip_seconds,
-                "frame_size": frame_size,
-                "num_frames": num_frames,
-                "num_points": num_points,
-                "strict": strict,
-            },
+            source=_chosen(options, SOURCE_OPTIONS),
             preprocess=_preprocess(permute_pixels, audio_input, num_mel_bins),
-            recipe={
-                "crop_min_area": crop_min_area,
-                "flip_rate": flip_rate,
-                "rand_augment_layers": rand_augment_layers,
-                "color_jitter": color_jitter,
-                "rotation_axis": rotation_axis,
-                "jitter_std": jitter_std,
-                "time_masks": time_masks,
-                "frequency_masks": frequency_masks,
-            },
+            recipe=_chosen(options, AUGMENTATION_OPTIONS),
             console=None if as_json else console,
         )
     if as_json:
@@ -293,7 +282,7 @@ def evaluate(
         return
     console = _console()
     console.print(_metrics_table(metrics))
-    console.print(_metrics_line(metrics))
+    console.print(f"{training.figure_of(metrics)} on {metrics['examples']:,} test examples")
 
 
 @app.command()
@@ -358,14 +347,8 @@ def _metrics_table(metrics):
     return table
 
 
-def _metrics_line(metrics):
-    on = f"on {metrics['examples']:,} test examples"
-    if "accuracy" in metrics:
-        top_5 = f"top-5 {metrics['top_5_accuracy']:.2%}, " if "top_5_accuracy" in metrics else ""
-        return f"accuracy {metrics['accuracy']:.2%}, {top_5}cross-entropy {metrics['cross_entropy']:.4f} {on}"
-    value, left_out = metrics["mean_average_precision"], len(metrics["classes_without_positives"])
-    said = "none" if value is None else f"{value:.4f}"
-    return f"mean average precision {said} ({left_out} classes without positives left out) {on}"
+def _chosen(options, names):
+    return {name: options[name] for name in names}
 
 
 def _preprocess(permute_pixels, audio_input, num_mel_bins):

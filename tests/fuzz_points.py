@@ -1,15 +1,8 @@
-"""Feeds broken files of meshes and clouds to their reader: `python tests/fuzz_points.py --mutants 2000`.
+"""Meshes and clouds for `fuzz.py`: one solid in every format, and what may become of a mutant."""
 
-As `fuzz_images.py`: each mutant must end in points or in an `InputError`.
-"""
-
-import argparse
 import io
-import resource
-import time
 
 import numpy as np
-from fuzz_images import mutants
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data.points import read_points, scan_points
@@ -89,22 +82,3 @@ def outcome(content, extension):
     assert np.isfinite(example["points"]).all()
     assert example["points_padding_mask"].sum() == (NUM_POINTS if facts["faces"] else min(NUM_POINTS, facts["size"][0]))
     return "points"
-
-
-def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mutants", type=int, default=100, help="of each file")
-    arguments = parser.parse_args(arguments)
-    print(f"{'':18} {'points':>7} {'refused':>8} {'slowest s':>10} {'peak MB':>8}")
-    for number, (name, (content, extension)) in enumerate(valid_files().items()):
-        counts, slowest = {"points": 0, "refused": 0}, 0.0
-        for mutant in mutants(content, arguments.mutants, number):
-            began = time.process_time()
-            counts[outcome(mutant, extension)] += 1
-            slowest = max(slowest, time.process_time() - began)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{name:18} {counts['points']:7,} {counts['refused']:8,} {slowest:10.2f} {peak:8,.0f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,10 +8,10 @@ from rich.table import Column, Table
 
 from keras_perceiver._checks import require
 from keras_perceiver.data import load_source, steps_per_epoch
-from keras_perceiver.models import PRESETS
 from keras_perceiver.training import RECIPES, HyperPerceiver
 from keras_perceiver.training.feeding import evaluation_data, training_data
 from keras_perceiver.training.runs import differences, write_atomically
+from keras_perceiver.training.train import configuration
 
 
 class ReportingSearch(keras_tuner.RandomSearch):
@@ -53,11 +53,16 @@ def search(data, *, trials, epochs, seed=0, output=None, console):
         FailedTrials: where a trial failed; the others have been reported.
     """
     source = load_source(data)
+    require(
+        not source.is_multi_label,
+        "Each example must have one label: the search is for the best accuracy",
+        classes=len(source.class_names),
+    )
     output = Path(output or f"tuning/results/{source.name}")
     _claim(output, {"data": data, "trials": trials, "epochs": epochs, "seed": seed})
     train = source.splits["train"]
     recipe = RECIPES[source.preset].resolved(len(train), epochs=epochs)
-    model = {**PRESETS[source.preset], "input_shape": source.example_shape, "num_classes": len(source.class_names)}
+    model = configuration(source, seed, "perceiver", {}, {"epochs": epochs})["model"]
     steps = steps_per_epoch(train, recipe.batch_size)
     tuner = ReportingSearch(
         HyperPerceiver(model, recipe, steps, seed=seed),

@@ -7,14 +7,13 @@ resampled to one rate, and kept as 16-bit samples with their number, so that exa
 import hashlib
 import io
 import math
-import os
-import stat
 
 import av
 import numpy as np
 import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require
+from keras_perceiver.data.files import open_regular
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aac", ".m4a")
 READERS = ("wav", "flac", "ogg", "mp3", "aac", "mov,mp4,m4a,3gp,3g2,mj2")  # of FFmpeg; no other is tried
@@ -163,7 +162,8 @@ def decode_audio(file, rate, seconds):
     """
     name = "the sound" if isinstance(file, bytes) else f"`{file}`"
     try:
-        with _open(file) as stream, av.open(stream, metadata_errors="ignore") as container:
+        opened = io.BytesIO(file) if isinstance(file, bytes) else open_regular(file, MAX_FILE_BYTES)
+        with opened as stream, av.open(stream, metadata_errors="ignore") as container:
             if container.format.name not in READERS:
                 raise ValueError(f"Its format is {container.format.name!r}.")
             errors = []
@@ -179,18 +179,6 @@ def decode_audio(file, rate, seconds):
     except Exception as error:  # FFmpeg has an error for everything
         reason = str(error) or type(error).__name__
         raise InputError(f"{name} must be a readable sound (WAV, FLAC, OGG, MP3, AAC or M4A). {reason}") from error
-
-
-def _open(file):
-    """A stream of bytes or of a regular file; a pipe or a device would wait, or never end."""
-    if isinstance(file, bytes):
-        return io.BytesIO(file)
-    status = os.stat(file)
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("It is no regular file.")
-    if status.st_size > MAX_FILE_BYTES:
-        raise OSError(f"It has {status.st_size:,} bytes; it may have at most {MAX_FILE_BYTES:,}.")
-    return open(file, "rb")
 
 
 def _blocks(container, rate, seconds, errors):

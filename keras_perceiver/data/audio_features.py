@@ -138,13 +138,13 @@ def _kept(batch, length, share, seed):
 
 
 def draw_audio(axes, example):
-    """Draws a preprocessed sound: its log-mel spectrogram with the loudness of each frame as a line, or its samples."""
-    audio = np.asarray(example["audio"])[..., 0]
+    """Draws the real part of a preprocessed sound: its log-mel frames with their loudness as a line, or its samples."""
+    audio = np.where(example["audio_padding_mask"], np.asarray(example["audio"])[..., 0], np.nan)
     if audio.ndim == 1:
         axes.plot(audio, linewidth=0.5, color="#4878a8")
         axes.set_ylim(-1, 1)
         return
     axes.imshow(audio.T, origin="lower", aspect="auto", cmap="magma")
     loudness = audio.mean(axis=1)
-    span = max(float(np.ptp(loudness)), 1e-6)
-    axes.plot((loudness - loudness.min()) / span * (audio.shape[1] - 1), linewidth=0.8, color="white")
+    low, high = np.nanmin(loudness), np.nanmax(loudness)
+    axes.plot((loudness - low) / max(high - low, 1e-6) * (audio.shape[1] - 1), linewidth=0.8, color="white")

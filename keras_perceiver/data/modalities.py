@@ -1,5 +1,6 @@
 """What the road from files to a model must know of a modality, in one table."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,87 +22,71 @@ class Modality:
 
     A `shape` is what `choose_shape` returns, a tuple of integers that says how examples are kept and enter a model:
     (H, W, c) of pictures, (window, samples a second, samples kept) of sounds, (T, H, W, 3) of films, (M, 3 + e) of
-    clouds of points. A raw example is an array, or, where
-    `dtype` is a structured one, a scalar of it, which becomes `{field: tensor}`: so examples of different length are
-    kept with their length.
+    clouds of points. A raw example is an array, or, where its dtype is a structured one, a scalar of it, which becomes
+    `{field: tensor}`: so examples of different length are kept with their length.
 
     Attributes:
         name: key of `MODALITIES`.
         extensions: of its files, lower case.
         scan: path -> facts that JSON can hold; an `InputError` where the file cannot be read. Each has
             `hash`, of what was decoded, and `low` and `high`, its range.
-        facts_of: an array as it is stored -> the same facts; None where data come as files only.
         read: (path or bytes, shape) -> one raw example.
-        resize: (array as it is stored, shape) -> the same in that shape; None where data come as files only.
         choose_shape: (facts of all examples, what was asked for by name) -> shape.
         options: names of what can be asked for: arguments of `load_source` and of `choose_shape`.
-        notes: facts of all examples -> sentences.
         array: shape -> (shape, dtype) of the array of one example.
         input_shape: (shape, settings) -> `input_shape` of the model.
         served: shape -> `{input of a SavedModel: (shape without batch, dtype)}`; one input is that array, several
             are the fields that `preprocess` takes.
         range: of the numbers in the first of them; None where there is no end.
         preprocess: (shape, settings) -> function of what enters it, one or a batch: what stands before the model.
-        settings: names of the settings of `preprocess`.
         augment: (shape, settings) -> function of one raw example and its (2,) int32 seed.
+        draw: (matplotlib axes, an example as it enters the model) -> nothing.
+        settings: names of the settings of `preprocess`.
+        notes: facts of all examples -> sentences.
+        facts_of: an array as it is stored -> the same facts; None where data come as files only.
+        resize: (array as it is stored, shape) -> the same in that shape; None where data come as files only.
         mix: settings -> function of a raw batch, its labels and a (2,) int32 seed; or None.
         hide: settings -> function of a preprocessed batch and a (2,) int32 seed; or None.
         count_clips: (facts of n examples, shape) -> (n,) how many clips of each are tested; None where examples are
             looked at whole.
         count_of: (raw example, shape) -> how many clips of it are asked about.
         clip: (raw example, shape, number, count) -> that clip, as `preprocess` takes it.
-        draw: (matplotlib axes, an example as it enters the model) -> nothing.
         feature: class name of its feature in tensorflow-datasets; None where it is not read from there yet.
     """
 
     name: str
     extensions: tuple[str, ...]
     scan: Callable
-    facts_of: Callable | None
     read: Callable
-    resize: Callable | None
     choose_shape: Callable
     options: tuple[str, ...]
-    notes: Callable
     array: Callable
     input_shape: Callable
     served: Callable
     range: tuple[float | None, float | None]
     preprocess: Callable
-    settings: tuple[str, ...]
     augment: Callable
-    mix: Callable | None
-    hide: Callable | None
-    count_clips: Callable | None
-    count_of: Callable | None
-    clip: Callable | None
     draw: Callable
-    feature: str | None
+    settings: tuple[str, ...] = ()
+    notes: Callable = lambda facts: []
+    facts_of: Callable | None = None
+    resize: Callable | None = None
+    mix: Callable | None = None
+    hide: Callable | None = None
+    count_clips: Callable | None = None
+    count_of: Callable | None = None
+    clip: Callable | None = None
+    feature: str | None = None
 
 
-def _preprocess_image(shape, **settings):
-    return images.preprocess_images(**settings)
+def _without_shape(function):
+    """A function of settings alone as one of (shape, settings), with the same signature for who looks at it."""
 
+    @functools.wraps(function)
+    def with_shape(shape, **settings):
+        return function(**settings)
 
-def _augment_image(shape, **settings):
-    return augment.augment_image(**settings)
-
-
-_augment_image.__wrapped__ = augment.augment_image  # its settings, for `inspect.signature`
-
-
-def _augment_video(shape, **settings):
-    return video_augmentation.augment_video(**settings)
-
-
-_augment_video.__wrapped__ = video_augmentation.augment_video
-
-
-def _augment_points(shape, **settings):
-    return point_augmentation.augment_points(**settings)
-
-
-_augment_points.__wrapped__ = point_augmentation.augment_points
+    return with_shape
 
 
 def _audio_input_shape(shape, **settings):
@@ -123,19 +108,14 @@ MODALITIES = {
         resize=images.resize_pixels,
         choose_shape=images.choose_image_shape,
         options=("image_size",),
-        notes=lambda facts: [],
         array=lambda shape: (shape, "uint8"),
         input_shape=lambda shape, **settings: shape,
         served=lambda shape: {"image": (shape, "float32")},
         range=(0, 255),
-        preprocess=_preprocess_image,
+        preprocess=_without_shape(images.preprocess_images),
         settings=("permute_seed",),
-        augment=_augment_image,
+        augment=_without_shape(augment.augment_image),
         mix=augment.mix_batch,
-        hide=None,
-        count_clips=None,
-        count_of=None,
-        clip=None,
         draw=images.draw_image,
         feature="Image",
     ),
@@ -143,9 +123,7 @@ MODALITIES = {
         name="audio",
         extensions=audio.EXTENSIONS,
         scan=audio.scan_audio,
-        facts_of=None,
         read=audio.read_audio,
-        resize=None,
         choose_shape=audio.choose_audio_shape,
         options=("sample_rate", "clip_seconds"),
         notes=audio.audio_notes,
@@ -156,62 +134,40 @@ MODALITIES = {
         preprocess=audio_features.preprocess_audio,
         settings=("audio_input", "num_mel_bins"),
         augment=audio_features.augment_audio,
-        mix=None,
         hide=audio_features.spec_augment,
         count_clips=lambda facts, shape: audio.count_clips([fact["seconds"] for fact in facts], shape),
         count_of=lambda example, shape: int(audio.count_clips(example["length"] / shape[1], shape)),
         clip=audio.clip_of,
         draw=audio_features.draw_audio,
-        feature=None,
     ),
     "video": Modality(
         name="video",
         extensions=video.EXTENSIONS,
         scan=video.scan_video,
-        facts_of=None,
         read=video.read_video,
-        resize=None,
         choose_shape=video.choose_video_shape,
         options=("frame_size", "num_frames"),
-        notes=lambda facts: [],
         array=lambda shape: (shape, "uint8"),
         input_shape=lambda shape: shape,
         served=lambda shape: {"video": (shape, "float32")},
         range=(0, 255),
-        preprocess=lambda shape: video.preprocess_video(),
-        settings=(),
-        augment=_augment_video,
-        mix=None,
-        hide=None,
-        count_clips=None,
-        count_of=None,
-        clip=None,
+        preprocess=_without_shape(video.preprocess_video),
+        augment=_without_shape(video_augmentation.augment_video),
         draw=video.draw_video,
-        feature=None,
     ),
     "points": Modality(
         name="points",
         extensions=points.EXTENSIONS,
         scan=points.scan_points,
-        facts_of=None,
         read=points.read_points,
-        resize=None,
         choose_shape=points.choose_points_shape,
         options=("num_points",),
-        notes=lambda facts: [],
         array=lambda shape: ((), points.points_dtype(shape)),
         input_shape=lambda shape: {"points": shape},
         served=lambda shape: {"points": (shape, "float32"), "points_padding_mask": (shape[:1], "bool")},
         range=(None, None),
-        preprocess=lambda shape: points.preprocess_points(),
-        settings=(),
-        augment=_augment_points,
-        mix=None,
-        hide=None,
-        count_clips=None,
-        count_of=None,
-        clip=None,
+        preprocess=_without_shape(points.preprocess_points),
+        augment=_without_shape(point_augmentation.augment_points),
         draw=points.draw_points,
-        feature=None,
     ),
 }

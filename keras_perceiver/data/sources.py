@@ -133,17 +133,17 @@ def load_source(
     require(isinstance(data, (str, Path)), "`data` must be a name, a path or a `Source`", data=type(data).__name__)
     if modality is not None:
         require_one_of(MODALITIES, modality=modality)
+    is_name = str(data) in SOURCES or str(data).startswith("tfds:")
+    if is_name or os.path.isfile(data):
+        _refuse(of_files, "image")  # all but folders hold pictures
     if str(data) in SOURCES:
-        _refuse(of_files, "image")
         source = SOURCES[str(data)]()
         return source if (shape or image_size) is None else _resized(source, shape, image_size)
-    if str(data).startswith("tfds:"):
-        _refuse(of_files, "image")
+    if is_name:
         source = _load_catalogue(str(data), data_dir=data_dir, console=console, **options)
     elif os.path.isdir(data):
         source = _load_folder(Path(data), console=console, **options, **of_files)
     elif os.path.isfile(data):
-        _refuse(of_files, "image")
         source = _load_npz(Path(data), **options)
     else:
         known = f"{', '.join(sorted(SOURCES))}, tfds:NAME, a folder, or an .npz file"

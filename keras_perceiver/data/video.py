@@ -140,8 +140,8 @@ def preprocess_video():
 
 
 def draw_video(axes, clip, num_frames=4):
-    """Draws frames of a clip as it enters a model, evenly spread in time, in two rows."""
-    pixels = np.clip(np.asarray(clip) / 2 + 0.5, 0, 1)
+    """Draws frames of a clip as it enters a model, evenly spread in time, in two rows, with white between them."""
+    pixels = np.pad(np.clip(np.asarray(clip) / 2 + 0.5, 0, 1), [(0, 0), (0, 1), (0, 1), (0, 0)], constant_values=1)
     chosen = pixels[np.linspace(0, len(pixels) - 1, num_frames).round().astype(int)]
     top, bottom = np.split(np.concatenate(chosen, axis=1), 2, axis=1)
     axes.imshow(np.concatenate([top, bottom]))

@@ -16,7 +16,7 @@ from keras_perceiver.data import MODALITIES, load_source
 from keras_perceiver.data.examples import in_parallel
 from keras_perceiver.data.pipeline import fields
 from keras_perceiver.data.reports import NAMED
-from keras_perceiver.training.feeding import augmentation
+from keras_perceiver.training.feeding import augmentation, hiding
 from keras_perceiver.training.plots import plain, save
 from keras_perceiver.training.train import resolved_recipe
 
@@ -106,7 +106,7 @@ def inspect_data(data, *, output=None, source=None, preprocess=None, recipe=None
     Raises:
         InputError: where the data cannot be used, see `load_source`.
     """
-    source = load_source(data, console=console, **_given(source))
+    source, preprocess = load_source(data, console=console, **_given(source)), _given(preprocess)
     output = Path(output or f"inspections/{source.name}")
     require_folder(output=output)
     facts = {name: _facts(source, split, console) for name, split in source.splits.items()}
@@ -118,7 +118,7 @@ def inspect_data(data, *, output=None, source=None, preprocess=None, recipe=None
     return Inspection(
         name=source.name,
         modality=source.modality,
-        shape=source.example_shape,
+        shape=_entering_shape(source, preprocess),
         counts={c: {name: counts[name][i] for name in counts} for i, c in enumerate(source.class_names)},
         examples={name: len(split) for name, split in source.splits.items()},
         as_resized=(source.data or "").startswith("tfds:"),
@@ -167,11 +167,25 @@ def _duplicate_line(duplicates, across):
     return line + (f". In {differ:,} of them the labels differ" if differ else "")
 
 
+def _entering_shape(source, preprocess):
+    """The shape of one example as it enters the model, its mask aside."""
+    shape = MODALITIES[source.modality].input_shape(source.example_shape, **preprocess)
+    return tuple(shape[source.modality] if isinstance(shape, dict) else shape)
+
+
 def draw_sheet(source, recipe, path, *, preprocess=None, seed=0):
     """Draws training examples of each class as they enter the model, each beside augmented versions of itself."""
-    kind, split = MODALITIES[source.modality], source.splits["train"]
+    kind, split, preprocess = MODALITIES[source.modality], source.splits["train"], preprocess or {}
     shape = source.example_shape
-    before, augment = kind.preprocess(shape, **_given(preprocess)), augmentation(source, recipe)
+    before, augment, hide = kind.preprocess(shape, **preprocess), augmentation(source, recipe), hiding(source, recipe)
+
+    def augmented(raw, seed):
+        example = before(augment(raw, seed))
+        if hide is None:
+            return example
+        batch = tf.nest.map_structure(lambda x: x[None], example)
+        return tf.nest.map_structure(lambda x: x[0], hide(batch, seed))
+
     classes = range(min(len(source.class_names), SHEET_CLASSES))
     columns = SHEET_EXAMPLES * (1 + SHEET_VERSIONS)
     figure = Figure(figsize=(1.6 + columns, 0.9 + 1.04 * len(classes)), layout="constrained")
@@ -186,17 +200,17 @@ def draw_sheet(source, recipe, path, *, preprocess=None, seed=0):
                 raw = stored if isinstance(stored, dict) else tf.cast(stored, tf.float32)
                 whole = raw if kind.clip is None else kind.clip(raw, shape, 0, 1)
                 versions = [
-                    augment(raw, tf.constant([seed, 1000 * row + 100 * place + v])) for v in range(SHEET_VERSIONS)
+                    augmented(raw, tf.constant([seed, 1000 * row + 100 * place + v])) for v in range(SHEET_VERSIONS)
                 ]
-                for axes, version in zip(cells, [whole, *versions], strict=True):
-                    kind.draw(axes, before(version))
+                for axes, version in zip(cells, [before(whole), *versions], strict=True):
+                    kind.draw(axes, version)
             _dress(cells, place < len(chosen))
         grid[row, 0].set_ylabel(_short(source.class_names[number]), rotation=0, ha="right", va="center", fontsize=10)
     for place in range(SHEET_EXAMPLES):
         for offset in range(1 + SHEET_VERSIONS):
             grid[0, place * (1 + SHEET_VERSIONS) + offset].set_title("augmented" if offset else "as it is", fontsize=9)
     more = len(source.class_names) - len(classes)
-    shape = " x ".join(map(str, source.example_shape))
+    shape = " x ".join(map(str, _entering_shape(source, preprocess)))
     figure.suptitle(
         plain(f"{source.name}: training examples as they enter the model, {shape}")
         + (f"; {more:,} more classes" if more > 0 else ""),

@@ -6,6 +6,17 @@ from keras_perceiver.models.paper_presets import PAPER_PRESETS, PAPER_PROVENANCE
 
 _SMALL_GRID = {"input_shape": (64, 64, 3), "num_classes": 10, "positions": "fourier", "num_bands": 16}
 
+_FIRST_GUESS = {
+    "num_latents": 64,
+    "latent_dim": 128,
+    "num_blocks": 2,
+    "num_cross_attends": 2,
+    "num_cross_attention_heads": 4,
+    "cross_attention_head_dim": 32,
+    "num_self_attention_layers": 3,
+    "num_self_attention_heads": 8,
+}
+
 PRESETS = {
     **PAPER_PRESETS,
     # Ours, for a laptop: the shape of the paper's ImageNet model, fewer of everything, single pixels in front.
@@ -63,14 +74,9 @@ PRESETS = {
         "patch_size": 4,
         "positions": "fourier",
         "num_bands": 8,
+        **_FIRST_GUESS,
         "num_latents": 32,
-        "latent_dim": 128,
-        "num_blocks": 2,
-        "num_cross_attends": 2,
-        "num_cross_attention_heads": 4,
-        "cross_attention_head_dim": 32,
         "num_self_attention_layers": 2,
-        "num_self_attention_heads": 8,
     },
     # For films of any data set, whose shape and classes replace these; a first guess, to be tuned. Patches as in the
     # paper's video models, on smaller frames.
@@ -80,14 +86,7 @@ PRESETS = {
         "patch_size": (2, 8, 8),
         "positions": "fourier",
         "num_bands": 8,
-        "num_latents": 64,
-        "latent_dim": 128,
-        "num_blocks": 2,
-        "num_cross_attends": 2,
-        "num_cross_attention_heads": 4,
-        "cross_attention_head_dim": 32,
-        "num_self_attention_layers": 3,
-        "num_self_attention_heads": 8,
+        **_FIRST_GUESS,
     },
     # For clouds of points of any data set, whose shape and classes replace these; a first guess, to be tuned: far lower
     # frequencies than the paper's, which would make noise of noisy coordinates.
@@ -98,14 +97,7 @@ PRESETS = {
         "positions": "coordinates",
         "num_bands": 16,
         "max_resolution": 32,
-        "num_latents": 64,
-        "latent_dim": 128,
-        "num_blocks": 2,
-        "num_cross_attends": 2,
-        "num_cross_attention_heads": 4,
-        "cross_attention_head_dim": 32,
-        "num_self_attention_layers": 3,
-        "num_self_attention_heads": 8,
+        **_FIRST_GUESS,
     },
     # Ours: scikit-learn's 8x8 handwritten digits, sized for two minutes on two cores; few latents for speed, and so
     # several heads in the cross-attends, where the paper has one.

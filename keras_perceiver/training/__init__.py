@@ -4,8 +4,9 @@ from keras_perceiver.training.evaluate import evaluate
 from keras_perceiver.training.hypermodel import HyperPerceiver
 from keras_perceiver.training.lamb import Lamb
 from keras_perceiver.training.memory import keep_freed_memory
+from keras_perceiver.training.metrics import figure_of
 from keras_perceiver.training.recipes import RECIPES, Recipe
 from keras_perceiver.training.runs import Run
 from keras_perceiver.training.train import train
 
-__all__ = ["RECIPES", "HyperPerceiver", "Lamb", "Recipe", "Run", "evaluate", "keep_freed_memory", "train"]
+__all__ = ["RECIPES", "HyperPerceiver", "Lamb", "Recipe", "Run", "evaluate", "figure_of", "keep_freed_memory", "train"]

@@ -25,7 +25,7 @@ def training_data(source, recipe, seed, *, first_epoch=0, preprocess=None, conso
         preprocess=kind.preprocess(source.example_shape, **(preprocess or {})),
         augment=augmentation(source, recipe),
         mix=None if kind.mix is None else kind.mix(**_settings(kind.mix, recipe)),
-        hide=None if kind.hide is None else kind.hide(**_settings(kind.hide, recipe)),
+        hide=hiding(source, recipe),
         console=console,
     )
 
@@ -71,6 +71,12 @@ def augmentation(source, recipe):
     """What `recipe` does to one example of the source: a function of the raw example and its seed."""
     augment = MODALITIES[source.modality].augment
     return augment(source.example_shape, **_settings(augment, recipe))
+
+
+def hiding(source, recipe):
+    """What `recipe` hides of a preprocessed batch: a function of the batch and its seed, or None."""
+    hide = MODALITIES[source.modality].hide
+    return None if hide is None else hide(**_settings(hide, recipe))
 
 
 def _settings(function, recipe):

@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
+from keras_perceiver.data.reports import some_of
+
 
 def classification_metrics(logits, labels, class_names):
     """Accuracy, cross-entropy, per-class precision and recall, confusion matrix.
@@ -73,6 +75,16 @@ def multi_label_metrics(logits, labels, class_names):
         },
         "classes_without_positives": [name for name, value in precision.items() if value is None],
     }
+
+
+def figure_of(metrics):
+    """The figures of a run in words: its accuracy, or the mean average precision of several labels an example."""
+    if "accuracy" in metrics:
+        top_5 = f"top-5 {metrics['top_5_accuracy']:.2%}, " if "top_5_accuracy" in metrics else ""
+        return f"accuracy {metrics['accuracy']:.2%}, {top_5}cross-entropy {metrics['cross_entropy']:.4f}"
+    value, left_out = metrics["mean_average_precision"], metrics["classes_without_positives"]
+    said = "none" if value is None else f"{value:.4f}"
+    return f"mean average precision {said}" + (f" (without {some_of(left_out)}: no positives)" if left_out else "")
 
 
 def softmax(logits):

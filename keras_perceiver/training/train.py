@@ -10,7 +10,6 @@ from rich.console import Console
 
 from keras_perceiver._checks import nearest, require, require_folder, require_one_of
 from keras_perceiver.data import MODALITIES, Source, load_source, steps_per_epoch
-from keras_perceiver.data.reports import some_of
 from keras_perceiver.export import export_saved_model
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
 from keras_perceiver.models.paper_presets import PAPER_PRESETS
@@ -18,6 +17,7 @@ from keras_perceiver.models.presets import modality_of, paper_size, preset_argum
 from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.feeding import evaluation_data, file_errors, training_data
 from keras_perceiver.training.memory import keep_freed_memory
+from keras_perceiver.training.metrics import figure_of
 from keras_perceiver.training.plots import plot_confusion_matrix, plot_curves
 from keras_perceiver.training.progress import History, ProgressBar
 from keras_perceiver.training.recipes import RECIPES
@@ -99,6 +99,10 @@ def train(
     console.print(f"{source.name}: {sizes} examples; a {network} of {built.count_params():,} parameters")
     for line in source.report.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if recipe.epochs < recipe.crop_from_epochs:
+        console.print(
+            f"pictures are seen {recipe.epochs} times each and are not cropped, unless `crop_min_area` asks for it"
+        )
     recipe.compile(built, steps, multi_label=source.is_multi_label)
     rows = []
     checkpoints = Checkpoints(run.checkpoint_folder, rows, checkpoint_seconds)
@@ -141,16 +145,6 @@ def train(
     console.print(f"run: {run.folder}", soft_wrap=True)
     console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
     return metrics
-
-
-def figure_of(metrics):
-    """The figure of a run in words: its accuracy, or the mean average precision of several labels an example."""
-    if "accuracy" in metrics:
-        return f"accuracy {metrics['accuracy']:.2%}"
-    value = metrics["mean_average_precision"]
-    left_out = metrics["classes_without_positives"]
-    said = "none" if value is None else f"{value:.4f}"
-    return f"mean average precision {said}" + (f" (without {some_of(left_out)}: no positives)" if left_out else "")
 
 
 def continued_source(source, data, run, options, console):
@@ -207,14 +201,14 @@ def _model_arguments(source, network, preset, overrides):
     given = {name: value for name, value in overrides.items() if value is not None}
     known = inspect.signature(build_encoder if network == "perceiver" else NETWORKS[network]).parameters
     known = sorted(known.keys() - {"input_shape", "num_classes", "name", "dtype"})
-    for name in given.keys() - set(known):
-        require(
-            False,
-            "The network must know what is given for its model",
-            network=network,
-            unknown=name,
-            repair=nearest(name, known) or f"It knows {', '.join(known)}.",
-        )
+    unknown = sorted(given.keys() - set(known))
+    require(
+        not unknown,
+        "The network must know what is given for its model",
+        network=network,
+        unknown=unknown,
+        repair=(nearest(unknown[0], known) if unknown else "") or f"It knows {', '.join(known)}.",
+    )
     if network != "perceiver":
         return given
     modality = modality_of(PRESETS[preset or source.preset]["input_shape"])

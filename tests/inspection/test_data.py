@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import Split, load_source
+from keras_perceiver.data import MODALITIES, Split, load_source
 from keras_perceiver.inspection import inspect_data
 from keras_perceiver.inspection.data import draw_sheet, find_duplicates
 from keras_perceiver.training import RECIPES
 from tests.pictures import write_picture, write_pictures
+from tests.sounds import write_sounds
 from tests.tiny_tfds import prepare
 
 
@@ -113,3 +114,17 @@ def test_data_that_cannot_be_used_leave_nothing(tmp_path):
     with pytest.raises(InputError, match="must be one of the known data sets"):
         inspect_data("nothing", output=tmp_path / "seen")
     assert not (tmp_path / "seen").exists()
+
+
+def test_augmented_sounds_are_drawn_with_what_training_hides_of_them(tmp_path, monkeypatch):
+    drawn = []
+    recording = dataclasses.replace(MODALITIES["audio"], draw=lambda axes, example: drawn.append(example))
+    monkeypatch.setitem(MODALITIES, "audio", recording)
+    write_sounds(tmp_path / "tones", {"high": 7, "low": 7})
+    recipe = {"time_masks": 0, "frequency_masks": 2}
+    found = inspect_data(tmp_path / "tones", output=tmp_path / "look", source={"clip_seconds": 0.1}, recipe=recipe)
+    assert found.shape == (16, 64, 1)  # frames and bins, not samples
+    hidden = [int(np.all(example["audio"] == 0, axis=(0, 2)).sum()) for example in drawn]  # bins
+    whole, augmented = hidden[::3], [count for i, count in enumerate(hidden) if i % 3]
+    assert not any(whole)
+    assert sum(count > 0 for count in augmented) > len(augmented) / 2

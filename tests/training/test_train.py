@@ -145,7 +145,7 @@ def test_a_specialised_network_is_trained_evaluated_and_exported_on_the_same_roa
     ("network", "argument", "rule"),
     [
         ("resnet", "width", "Did you mean 'resnet50' or 'resnet18'"),
-        ("resnet18", "share_weights", "unknown='share_weights'. It knows num_bands, permute_seed, width"),
+        ("resnet18", "share_weights", r"unknown=\['share_weights'\]. It knows num_bands, permute_seed, width"),
         ("vit", "num_self_attention_head", "Did you mean 'num_self_attention_heads'"),
         ("perceiver", "num_latent", "Did you mean 'num_latents'"),
     ],

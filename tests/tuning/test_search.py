@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import keras_tuner
+import numpy as np
 import pytest
 
 from keras_perceiver._checks import InputError
@@ -20,7 +21,7 @@ TINY = Recipe(learning_rate=2e-3, **TINY_RECIPE)
 @pytest.fixture
 def tiny_digits(monkeypatch):
     """A search space around a tiny model."""
-    monkeypatch.setitem(search_module.PRESETS, "digits", {**PRESETS["digits"], **TINY_MODEL})
+    monkeypatch.setitem(PRESETS, "digits", {**PRESETS["digits"], **TINY_MODEL})
     monkeypatch.setitem(search_module.RECIPES, "digits", TINY)
 
 
@@ -76,3 +77,11 @@ def test_the_program_refuses_an_unknown_data_set():
     assert result.returncode == 2
     assert "tuning: `data` must be one of the known data sets: digits, tfds:NAME" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_several_labels_an_example_are_refused_before_anything_is_written(tmp_path):
+    arrays = {"x_train": np.zeros((40, 6, 5), np.uint8), "y_train": np.ones((40, 3), np.int32)}
+    np.savez(tmp_path / "several.npz", **arrays)
+    with pytest.raises(InputError, match="Each example must have one label"):
+        search(str(tmp_path / "several.npz"), trials=1, epochs=1, output=tmp_path / "results", console=quiet())
+    assert not (tmp_path / "results").exists()

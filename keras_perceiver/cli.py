@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 
 Data = Annotated[
-    str, typer.Argument(help="'digits', tfds:NAME, a folder (<class>/<file>, or with a labels.csv), or an .npz file.")
+    str, typer.Argument(help="'digits', tfds:NAME, a folder (`<class>/<file>`, or with a labels.csv), or an .npz file.")
 ]
 Modality = Annotated[str | None, typer.Option(help="What the files are.", show_default="recognised")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of tensorflow-datasets.")]
@@ -119,7 +119,7 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/<name>-seed<seed>")
     ] = None,
-    shelf: Annotated[Path, typer.Option(help="Folder for the SavedModel: <shelf>/<name>/<version>/.")] = Path(
+    shelf: Annotated[Path, typer.Option(help="Folder for the SavedModel: `<shelf>/<name>/<version>/`.")] = Path(
         "saved_models"
     ),
     seed: Annotated[
@@ -288,7 +288,7 @@ def evaluate(
 @app.command()
 def predict(
     saved_model: Annotated[Path, typer.Argument(help="A SavedModel, or the folder of its versions.")],
-    files: Annotated[list[Path], typer.Argument(help="Pictures or sounds, as the model was trained on.")],
+    files: Annotated[list[Path], typer.Argument(help="Files of the kind that the model was trained on.")],
     top: Annotated[int, typer.Option(help="Classes to print per file.", min=1)] = 3,
     invert: Annotated[bool, typer.Option("--invert", help="For dark ink on white.")] = False,
     as_json: AsJson = False,

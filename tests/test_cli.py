@@ -176,3 +176,10 @@ def test_predictions_of_the_command_depend_on_the_picture(tiny_run, pictures):
     export = tiny_run.read_json("metrics.json")["export"]
     rows = [answer["probabilities"] for answer in json.loads(run("predict", export, *pictures, "--json").stdout)]
     assert len(np.unique(rows, axis=0)) == len(pictures)
+
+
+def test_help_keeps_what_stands_in_angle_brackets(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # one line for each option
+    said = run("train", "--help").stdout
+    assert "<class>/<file>, or with a labels.csv" in said
+    assert "<shelf>/<name>/<version>/" in said

@@ -142,4 +142,7 @@ def test_pixels_are_normalized_and_drawn():
     assert -1 <= clip.min() < clip.max() < 0
     axes = Figure().subplots()
     draw_video(axes, clip)
-    assert axes.images[0].get_array().shape == (2 * 7, 2 * 11, 3)
+    sheet = axes.images[0].get_array()
+    assert sheet.shape == (2 * (7 + 1), 2 * (11 + 1), 3)
+    assert (sheet[[7, 15]] == 1).all()  # white between the frames
+    assert (sheet[:, [11, 23]] == 1).all()

@@ -184,8 +184,15 @@ def concatenated(segment, dtype):
     """The bytes of a segment in full, content and tables side by side: (B, S_1, .., S_d, C) of `dtype`."""
     content = ops.cast(_real_content(segment), dtype)
     shape = ops.shape(content)[:-1]  # (B, S_1, .., S_d)
-    tables = [ops.broadcast_to(ops.cast(t, dtype), (*shape, t.shape[-1])) for t in segment["tables"]]
+    tables = [_broadcast(ops.cast(table, dtype), shape) for table in segment["tables"]]
     return ops.concatenate([content, *tables], axis=-1)
+
+
+def _broadcast(table, shape):
+    """A table (s_1, .., s_d, E) for every byte of `shape` (B, S_1, .., S_d): (B, S_1, .., S_d, E)."""
+    if len(shape) > 4:  # TensorFlow broadcasts no more than five dimensions at once: the batch comes last
+        table = ops.broadcast_to(table, (*shape[1:], table.shape[-1]))
+    return ops.broadcast_to(table, (*shape, table.shape[-1]))
 
 
 def materialize(byte_array, dtype):

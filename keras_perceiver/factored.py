@@ -112,11 +112,12 @@ def factored_sum(queries, rows, memory_budget):
 def scores(query, rows):
     """s of every row: (B, R, P, Q)."""
     product = _product(query["content"], rows["content"])  # (B, R, P, Q)
-    return product + rows["scale"][:, None] * _positions(query, rows) if "scale" in rows else product
+    positions = _positions(query, rows)
+    return product if positions is None else product + rows["scale"][:, None] * positions
 
 
 def _positions(query, rows):
-    """The part of the scores that `scale` multiplies, broadcastable to (B, R, P, Q)."""
+    """The part of the scores that `scale` multiplies, broadcastable to (B, R, P, Q); None for nothing."""
     parts = []
     if "outer" in query:
         parts.append(query["outer"][..., None])  # (B, R, P, 1)
@@ -124,7 +125,7 @@ def _positions(query, rows):
         parts.append(query["inner"][:, :, None, :])  # (B, R, 1, Q)
     if "shared" in query:
         parts.append(_shared_product(query["shared"], rows["shared"]))  # (B, R, P, Q)
-    return sum(parts[1:], parts[0])
+    return sum(parts[1:], parts[0]) if parts else None
 
 
 def pull(weights, query, rows):

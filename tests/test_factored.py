@@ -72,6 +72,13 @@ CASES = {
     "two axes": lambda rng: grid(rng, (5, 7)),
     "three axes": lambda rng: grid(rng, (2, 3, 5)),
     "four axes": lambda rng: grid(rng, (2, 3, 2, 5)),
+    "four axes, a table of every other one": lambda rng: with_table(
+        {"content": array(rng, BATCH, 3, 2, 5, 2, 3), "tables": []}, array(rng, 3, 1, 5, 1, 2)
+    ),
+    "a table of the first axis alone": lambda rng: {
+        "content": array(rng, BATCH, 5, 7, 3),
+        "tables": [array(rng, 5, 1, 4)],
+    },
     "patches": lambda rng: grid(rng, (3, 2), channels=12),
     "several tables an axis": lambda rng: with_table(grid(rng, (5, 7)), array(rng, 5, 1, 1), array(rng, 1, 7, 4)),
     "a table of two axes out of three": lambda rng: with_table(grid(rng, (2, 3, 5)), array(rng, 2, 3, 1, 2)),

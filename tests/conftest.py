@@ -9,15 +9,33 @@ import tempfile
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # no test reads or fills the user's
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
+# The same examples in every run, and no minutes of shrinking; `--thorough` draws others, and more.
+hypothesis.settings.register_profile("same", max_examples=10, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("thorough", max_examples=100, deadline=None)
+
 
 def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="rewrite the files in tests/golden")
+    parser.addoption("--thorough", action="store_true", help="also what is marked `thorough`, and more random cases")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "thorough: one more of many like cases; runs with `--thorough` alone")
+    hypothesis.settings.load_profile("thorough" if config.getoption("--thorough") else "same")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--thorough"):
+        left_out = [item for item in items if item.get_closest_marker("thorough")]
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(autouse=True)

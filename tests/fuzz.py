@@ -10,12 +10,18 @@ import functools
 import resource
 import time
 
+import fuzz_audio
 import fuzz_images
 import fuzz_points
+import fuzz_video
 import numpy as np
 
 # name: (content, function of a mutant that returns what became of it)
-FILES = {name: (content, fuzz_images.outcome) for name, content in fuzz_images.valid_files().items()}
+FILES = {
+    name: (content, kind.outcome)
+    for kind in (fuzz_images, fuzz_audio, fuzz_video)
+    for name, content in kind.valid_files().items()
+}
 FILES |= {
     name: (content, functools.partial(fuzz_points.outcome, extension=extension))
     for name, (content, extension) in fuzz_points.valid_files().items()

@@ -5,6 +5,7 @@ import inspect
 
 import keras
 import numpy as np
+import pytest
 from keras import ops, tree
 
 BATCH = 2
@@ -19,6 +20,11 @@ SMALL_MODEL = {
     "num_self_attention_layers": 1,
     "num_self_attention_heads": 2,
 }
+
+
+def thorough(*values):
+    """Values of a parameter that are tried with `pytest --thorough` alone."""
+    return [pytest.param(value, marks=pytest.mark.thorough) for value in values]
 
 
 def check_layer(

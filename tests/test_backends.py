@@ -11,6 +11,8 @@ import pytest
 
 from tests import backends
 
+JAX = {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compiling is what takes the time
+
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
@@ -21,7 +23,7 @@ def recorded(tmp_path_factory):
 
 def test_jax_gives_the_same_numbers(recorded):
     folder, expected = recorded
-    command, environment = [sys.executable, "-m", "tests.backends", folder], {**os.environ, "KERAS_BACKEND": "jax"}
+    command, environment = [sys.executable, "-m", "tests.backends", folder], {**os.environ, **JAX}
     subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parents[1], timeout=250)
     found = dict(np.load(folder / "jax.npz"))
     assert np.abs(found.pop("answers of tensorflow") - expected["answers"]).max() < 1e-5

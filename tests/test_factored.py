@@ -12,6 +12,7 @@ from keras_perceiver._blocks import examples_at_once
 from keras_perceiver.attention import ByteProjection
 from keras_perceiver.byte_arrays import num_channels, segments
 from keras_perceiver.implementations import IMPLEMENTATIONS, cross_attention
+from tests.layer_checks import thorough
 
 FAST = tuple(name for name in IMPLEMENTATIONS if name != "dense")
 EPSILON = 1e-5
@@ -173,9 +174,7 @@ def test_equals_textbook_form_in_float64(case, implementation):
 
 @pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("mode", ["graph", "xla"])
-@pytest.mark.parametrize(
-    "case", ["tensor", "one axis", "two axes", "three axes", "learned positions", "two modalities"]
-)
+@pytest.mark.parametrize("case", ["two modalities", *thorough("tensor", "one axis", "three axes", "learned positions")])
 def test_graph_and_xla_equal_eager(case, mode, implementation):
     rng = np.random.default_rng(4)
     problem = Problem(rng, CASES[case](rng))
@@ -196,7 +195,7 @@ def test_no_product_broadcasts_over_its_batch(case, heads, implementation):
 
 
 @pytest.mark.parametrize("implementation", FAST)
-@pytest.mark.parametrize("score_scale", [1.0, 1e4])
+@pytest.mark.parametrize("score_scale", [1e4, *thorough(1.0)])
 @pytest.mark.parametrize("case", CASES)
 def test_float32_is_as_accurate_as_the_textbook_form(case, score_scale, implementation):
     rng = np.random.default_rng(5)
@@ -265,7 +264,6 @@ def problems(draw):
     return Problem(rng, byte_array, latents, heads, head_dim)
 
 
-@hypothesis.settings(max_examples=20, deadline=None)
 @hypothesis.given(problems(), st.sampled_from([1, 500, 3000, 10**7]), st.sampled_from(FAST))
 def test_equals_textbook_form_on_whatever_shape(problem, memory_budget, implementation):
     results, expected = problem.run(implementation, memory_budget=memory_budget), problem.run("dense")
@@ -274,8 +272,8 @@ def test_equals_textbook_form_on_whatever_shape(problem, memory_budget, implemen
             np.testing.assert_allclose(result, value, rtol=1e-9, atol=1e-9 * (1 + np.abs(value).max()))
 
 
-@pytest.mark.parametrize("mode", ["graph", "xla"])
-@pytest.mark.parametrize("memory_budget", [1500, 10**7])
+@pytest.mark.parametrize("mode", ["xla", *thorough("graph")])
+@pytest.mark.parametrize("memory_budget", [1500, *thorough(10**7)])
 def test_open_batch_dimension(mode, memory_budget):
     rng = np.random.default_rng(8)
     byte_array = CASES["two modalities"](rng)

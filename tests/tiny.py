@@ -8,6 +8,8 @@ TINY_MODEL = {
     "num_latents": 3,
     "latent_dim": 8,
     "num_bands": 2,
+    "num_blocks": 1,
+    "num_cross_attends": 1,
     "num_self_attention_layers": 1,
     "num_self_attention_heads": 2,
 }

@@ -27,6 +27,7 @@ DEFAULT_RATE = 16_000  # others are
 MAX_CLIP_SECONDS = 10.0  # of a window that is chosen by the data
 QUANTILE = 0.95  # of the durations: the window that is chosen holds so many files whole
 FRAMES_MULTIPLE = 16  # frames of a window: patches of up to so many frames divide it
+FILTER = 64  # samples, at the lower of two rates: more than the filter of FFmpeg's resampler is wide
 MAX_CLIPS = 16  # windows of one file that are tested, as in the paper
 
 
@@ -126,11 +127,7 @@ def choose_audio_shape(facts, sample_rate=None, clip_seconds=None):
 def audio_notes(facts):
     """What is to be said of a data set beside its problems."""
     cut = sum(fact.get("is_cut", False) for fact in facts)
-    broken_off = sum(fact.get("is_broken_off", False) for fact in facts)
-    notes = [f"only the first {MAX_SECONDS:g} s are used of {cut:,} files that are longer"] if cut else []
-    return notes + (
-        [f"{broken_off:,} files cannot be decoded to their end and are used up to there"] if broken_off else []
-    )
+    return [f"only the first {MAX_SECONDS:g} s are used of {cut:,} files that are longer"] if cut else []
 
 
 def count_clips(seconds, shape):
@@ -185,7 +182,7 @@ def _blocks(container, rate, seconds, errors):
     """Yields (samples of one channel, their rate), decoded and resampled, until there are enough."""
     if not container.streams.audio:
         raise ValueError("It holds no sound.")
-    resampler, total = None, 0
+    resampler, total, made = None, 0, 0
     for frame in _frames(container, errors):
         own = frame.sample_rate
         if not MIN_RATE <= own <= MAX_RATE:
@@ -196,11 +193,16 @@ def _blocks(container, rate, seconds, errors):
         if resampler is None:
             yield block, own
         else:
-            yield from _resampled(resampler, block, own, rate)
+            for resampled in _resampled(resampler, block, own):
+                made += len(resampled)
+                yield resampled, rate
         if total >= seconds * own:
             break
     if resampler is not None and total:
-        yield from _resampled(resampler, None, None, rate)
+        # Of less than its filter is wide the resampler makes nothing: silence behind the end moves the end out of it.
+        silence = np.zeros(math.ceil(FILTER * max(1, own / rate)), np.float32)
+        rest = [*_resampled(resampler, silence, own), *_resampled(resampler, None, own)]
+        yield np.concatenate(rest)[: max(0, math.ceil(total * rate / own) - made)], rate
 
 
 def _frames(container, errors):
@@ -217,13 +219,14 @@ def _frames(container, errors):
         errors.append(error)
 
 
-def _resampled(resampler, block, own, rate):
+def _resampled(resampler, block, own):
+    """Yields what the resampler makes of a block; None makes it give all that it holds."""
     frame = None
     if block is not None:
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block[None]), format="fltp", layout="mono")
         frame.sample_rate = own
     for out in resampler.resample(frame):
-        yield out.to_ndarray()[0], rate
+        yield out.to_ndarray()[0]
 
 
 def mono(frame):

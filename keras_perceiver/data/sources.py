@@ -281,6 +281,12 @@ def _load_folder(folder, *, modality, shape, splits, console, **asked):
     found = [facts[item.path] for item in items]
     shape = tuple(shape or kind.choose_shape(found, **{name: asked[name] for name in kind.options}))
     notes += kind.notes(found)
+    broken_off = [item.path for item in items if facts[item.path].get("is_broken_off")]
+    if broken_off:
+        notes.append(
+            f"{len(broken_off):,} files end early or cannot be decoded to their end, and are used up to there: "
+            f"{some_of(broken_off)}"
+        )
     root = folder.resolve()
 
     def fetch(path):

@@ -67,7 +67,7 @@ def read_video(file, shape, *, frame_rate=None, start_time=0.0):
     require_above(0, frame_rate=frame_rate)
     with _opened(file) as (container, stream):
         clip, held, i = np.empty(tuple(shape), np.uint8), None, 0
-        for time, frame in _frames(container, stream, start_time):
+        for time, frame in _frames(container, stream, start_time, []):
             while i < num_frames and held is not None and start_time + i / frame_rate < time - 1e-6:
                 clip[i] = _pixels(held, height, width)
                 i += 1
@@ -83,17 +83,19 @@ def scan_video(file):
     """Goes through a film once, decodes its first frames and says what is in it: facts that JSON can hold.
 
     Returns:
-        `{"size": [H, W], "frames": int, "seconds": float, "low": int, "high": int, "hash": str}`: the number of coded
-        frames and the time from the first to the end of the last, whatever the header says; range and hash of the
+        `{"size": [H, W], "frames": int, "seconds": float, "is_broken_off": bool, "low": int, "high": int,
+        "hash": str}`: the number of coded frames and the time from the first to the end of the last, whatever the
+        header says; whether the file cannot be read to its end, or ends before its header says; range and hash of the
         first `SCAN_FRAMES` frames.
 
     Raises:
         InputError: as `read_video`.
     """
-    frames, seconds = _length(file)
+    frames, seconds, broken_off = _length(file)
     digest, low, high, size = hashlib.blake2b(repr((frames, seconds)).encode(), digest_size=16), 255, 0, None
     with _opened(file) as (container, stream):
-        for number, (_, frame) in enumerate(_frames(container, stream, 0.0)):
+        errors = []
+        for number, (_, frame) in enumerate(_frames(container, stream, 0.0, errors)):
             size = size or [frame.height, frame.width]
             pixels = _pixels(frame, *size)
             digest.update(pixels)
@@ -104,6 +106,7 @@ def scan_video(file):
         "size": size,
         "frames": frames,
         "seconds": seconds,
+        "is_broken_off": broken_off or bool(errors),
         "low": low,
         "high": high,
         "hash": digest.hexdigest(),
@@ -181,10 +184,10 @@ def _check_size(width, height):
         raise ValueError(f"It has frames of {width:,} x {height:,} pixels; they may have at most {MAX_PIXELS:,}.")
 
 
-def _frames(container, stream, start_time):
+def _frames(container, stream, start_time, errors):
     """Yields `(seconds from the first frame, frame)` in order, from the last frame at `start_time` or an earlier one.
 
-    A film whose rest cannot be decoded ends there; one without any frame is a ValueError.
+    A film whose rest cannot be decoded ends there, its error kept in the list; one without any frame is a ValueError.
     """
     origin = _origin(container, stream)
     if start_time:
@@ -198,9 +201,10 @@ def _frames(container, stream, start_time):
                 raise ValueError(f"More than {MAX_DECODED:,} pixels would have to be decoded.")
             yield (number / rate if frame.pts is None else float(frame.pts * stream.time_base - origin)), frame
             number += 1
-    except av.FFmpegError:
+    except av.FFmpegError as error:
         if not number:
             raise
+        errors.append(error)
     if not number:
         raise ValueError("It has no frames that can be decoded.")
 
@@ -211,9 +215,9 @@ def _origin(container, stream):
 
 
 def _length(file):
-    """`(frames, seconds)` of a film: counted, as headers may be wrong; nothing is decoded."""
+    """`(frames, seconds, whether it broke off)`: counted, as headers may be wrong; nothing is decoded."""
     with _opened(file) as (container, stream):
-        first, last, count = None, -math.inf, 0
+        first, last, count, broken_off = None, -math.inf, 0, False
         try:
             for packet in container.demux(stream):
                 if packet.pts is None or not packet.size:
@@ -223,14 +227,15 @@ def _length(file):
                 first = packet.pts if first is None else min(first, packet.pts)
                 last = max(last, packet.pts + (packet.duration or 0))
         except av.FFmpegError:
-            pass  # what is left of a file that was cut off
+            broken_off = True
         if not count:
             raise ValueError("It has no frames.")
-        if first is None:
-            return count, count / float(stream.average_rate or DEFAULT_RATE)
-        return count, float((last - first) * stream.time_base)
+        rate = float(stream.average_rate or DEFAULT_RATE)
+        seconds = count / rate if first is None else float((last - first) * stream.time_base)
+        promised = (container.duration or 0) / av.time_base
+        return count, seconds, broken_off or promised > 1.05 * seconds + 2 / rate
 
 
 def _pixels(frame, height, width):
-    """A frame of PyAV -> (H, W, 3) uint8."""
-    return frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA")
+    """A frame of PyAV -> (H, W, 3) uint8; PyAV pads the rows of some widths."""
+    return np.ascontiguousarray(frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA"))

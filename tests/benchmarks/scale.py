@@ -190,7 +190,7 @@ def plot(rows, path):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256, 512, 1024, 2048])
-    parser.add_argument("--training-sizes", type=int, nargs="+", default=[224, 2048])
+    parser.add_argument("--training-sizes", type=int, nargs="*", default=[224, 2048])
     parser.add_argument("--modes", nargs="+", choices=("XLA", "ops"), default=["XLA", "ops"])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=20.0, help="at most, for the repeats of one measurement")

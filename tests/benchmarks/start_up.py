@@ -17,7 +17,7 @@ from pathlib import Path
 from measuring import MODES, backend, in_own_process
 
 COMMAND = [sys.executable, "-c", "from keras_perceiver._command import main; main()"]
-SMALL = {"num_latents": 4, "latent_dim": 16, "num_bands": 2, "num_blocks": 2, "num_cross_attends": 2}
+SMALL = {"num_latents": 4, "latent_dim": 16, "num_bands": 2, "num_blocks": 1, "num_cross_attends": 1}
 
 
 def measure(settings):

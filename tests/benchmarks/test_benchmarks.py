@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from keras_perceiver.models import PRESETS
+from tests.layer_checks import thorough
 from tests.tiny import TINY_MODEL
 
 FOLDER = Path(__file__).parent
@@ -32,19 +33,18 @@ def test_cross_attention_prints_a_ratio_for_every_form():
     assert [float(row[-1]) for row in rows if row[0] == "dense"] == [1.0, 1.0]
 
 
-def test_scale_measures_every_form_in_processes_of_their_own(tmp_path):
-    sizes = ["--small", "--sizes=4", "--training-sizes=4", "--modes=ops", "--repeats=1", f"--output={tmp_path}"]
+@pytest.mark.parametrize("training_sizes", [[], *thorough(["4"])], ids=str)
+def test_scale_measures_every_form_in_processes_of_their_own(tmp_path, training_sizes):
+    sizes = ["--small", "--sizes=4", "--modes=ops", "--repeats=1", f"--output={tmp_path}"]
+    sizes += ["--training-sizes", *training_sizes]
     subprocess.run([sys.executable, str(FOLDER / "scale.py"), *sizes], check=True)
-    rows = json.loads((tmp_path / "scale.json").read_text())
+    *rows, last = json.loads((tmp_path / "scale.json").read_text())
     assert [(row["implementation"], row["pass"]) for row in rows] == [
-        ("auto", "forward"),
-        ("dense", "forward"),
-        ("auto", "training"),
-        ("dense", "training"),
-        ("auto", "forward"),
+        (form, kind) for kind in ("forward", *("training" for _ in training_sizes)) for form in ("auto", "dense")
     ]
-    assert all(row["seconds"] > 0 for row in rows)
-    assert all(row["peak_bytes"] > 0 for row in rows[:4])
+    assert (last["model"], last["implementation"]) == ("without latent Transformer", "auto")
+    assert all(row["seconds"] > 0 for row in (*rows, last))
+    assert all(row["peak_bytes"] > 0 for row in rows)
     assert (tmp_path / "scale.png").stat().st_size > 10_000
 
 
@@ -59,14 +59,15 @@ def test_scale_tells_a_constant_cost_of_an_input_from_a_growing_one(growth, spre
     assert f"b is constant within {spread * 100 / (1 + spread):.1f}% " in capsys.readouterr().out
 
 
-def test_peers_measures_our_own_forms_beside_each_other(tmp_path):
+@pytest.mark.parametrize("libraries", [["factored"], *thorough(["factored", "textbook"])], ids=str)
+def test_peers_measures_our_own_forms_beside_each_other(tmp_path, libraries):
     options = ["--budget=tiny", "--passes=training", "--rounds=1", "--repeats=1", f"--output={tmp_path}"]
-    options += ["--libraries", "factored", "textbook"]
+    options += ["--libraries", *libraries]
     command = [sys.executable, str(FOLDER / "peers.py"), *options]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = json.loads((tmp_path / "peers.json").read_text())
     assert [(row["pass"], row["library"], row["mode"]) for row in found["rows"]] == [
-        ("training", library, mode) for library in ("factored", "textbook") for mode in ("ops", "XLA")
+        ("training", library, mode) for library in libraries for mode in ("ops", "XLA")
     ]
     assert len({row["parameters"] for row in found["rows"]}) == 1
     assert all(row["seconds"] > 0 and row["peak_bytes"] > 0 for row in found["rows"])

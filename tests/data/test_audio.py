@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from sounds import CODECS, encoded, sine, wav_bytes
+from sounds import CODECS, encoded, sine, wav_bytes, write_sounds
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import audio, read_audio
+from keras_perceiver.data import audio, load_source, read_audio
 from keras_perceiver.data.audio import (
     choose_audio_shape,
     clip_of,
@@ -143,3 +143,23 @@ def test_clips_cover_a_file_from_its_first_sample_to_its_last():
 def test_a_window_behind_the_end_has_the_length_of_what_is_real():
     example = {"samples": tf.ones(31, tf.int16), "length": tf.constant(5)}
     assert int(take_window(example, 7, 0)["length"]) == 5
+
+
+def test_sounds_that_break_off_are_named_and_used_up_to_there(tmp_path):
+    write_sounds(tmp_path / "tones", {"high": 5, "low": 5})
+    whole = encoded(sine(440, 3.0, RATE), RATE, "flac")
+    (tmp_path / "tones" / "low" / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    source = load_source(tmp_path / "tones")
+    notes = [note for note in source.report.notes if "cannot be decoded" in note]
+    assert len(notes) == 1
+    assert notes[0].endswith("up to there: low/cut.flac")
+    assert not source.report.problems
+
+
+@pytest.mark.parametrize("rate", [1000, 11_025, 48_000])
+@pytest.mark.parametrize("samples", [1, 8, 63, 64, 1000])
+def test_however_short_a_sound_is_something_of_it_is_left_at_any_rate(samples, rate):
+    content = wav_bytes(np.full(samples, 0.5), RATE)
+    found, _, _ = decode_audio(content, rate, 1.0)
+    assert len(found) == np.ceil(samples * rate / RATE)
+    assert found.max() > 0.02

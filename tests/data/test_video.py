@@ -68,8 +68,18 @@ def test_the_scan_counts_frames_and_seconds(name):
     assert facts["seconds"] == pytest.approx(FRAMES / RATE, abs=2 / RATE)
     assert facts["low"] < 25
     assert facts["high"] > 220
+    assert not facts["is_broken_off"]
     assert facts["hash"] == scan_video(FILMS[name])["hash"]
     assert facts["hash"] != scan_video(film(name, frames=22))["hash"]
+
+
+@pytest.mark.parametrize("name", ["gif", "mp4"])
+@pytest.mark.parametrize("width", [34, 52, 60])
+def test_films_of_any_width_are_scanned(name, width):
+    """PyAV pads the rows of widths that are no multiple of eight or so."""
+    content = film(name, frames=3, size=(32, width))
+    assert scan_video(content)["size"] == [32, width]
+    assert read_video(content, (2, 32, width, 3)).shape == (2, 32, width, 3)
 
 
 def test_a_wrong_length_in_the_header_changes_nothing():
@@ -106,6 +116,7 @@ def test_a_film_that_was_cut_off_is_read_as_far_as_it_goes():
     cut = FILMS["matroska"][: len(FILMS["matroska"]) // 2]
     facts = scan_video(cut)
     assert 1 < facts["frames"] < FRAMES
+    assert facts["is_broken_off"]
     assert moments(read_video(cut, SHAPE, frame_rate=RATE))[0] == 0
 
 

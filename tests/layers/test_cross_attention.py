@@ -4,7 +4,7 @@ import oracle
 import pytest
 import tensorflow as tf
 from keras import ops
-from layer_checks import assert_close, assert_gradients, check_layer, random_projection, randomised, tensors
+from layer_checks import assert_close, assert_gradients, check_layer, random_projection, randomised, tensors, thorough
 
 from keras_perceiver import CrossAttention, FourierPositions, LatentArray
 from keras_perceiver._checks import InputError, InputTypeError
@@ -74,7 +74,7 @@ def implementation(request):
     return request.param
 
 
-@pytest.mark.parametrize("kind", ["tensor", "two axes", "masked modalities"])
+@pytest.mark.parametrize("kind", ["masked modalities", *thorough("tensor", "two axes")])
 def test_it_is_a_layer(tmp_path, implementation, kind):
     arguments = {"num_heads": 2, "head_dim": 11, "widening_factor": 3}
     arguments |= {"implementation": implementation, "memory_budget": 2**16}

@@ -191,7 +191,7 @@ def test_only_labels_that_mean_something_can_be_learned(shuffled):
     splits = {**source.splits, "train": Split(train.examples, labels)}
     source = dataclasses.replace(source, splits=splits)
     recipe = Recipe(epochs=12, batch_size=32, learning_rate=4e-3, jit_compile=False)
-    model = configuration(source, 0, "perceiver", {"num_latents": 8, "latent_dim": 32}, {})["model"]
+    model = configuration(source, 0, "perceiver", TINY_MODEL | {"num_latents": 8, "latent_dim": 32}, {})["model"]
     network = build_classifier(**model)
     recipe.compile(network, len(train) // recipe.batch_size)
     fit(network, source, recipe, seed=0)

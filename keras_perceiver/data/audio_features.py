@@ -83,17 +83,24 @@ def augment_audio(shape, *, noise_std=0.0):
     Returns:
         Function `(one example of `read_audio`, (2,) int32 seed)` -> one window for `preprocess_audio`.
     """
-    window = shape[0]
+    window, add_noise = shape[0], white_noise(noise_std)
 
     def augment(example, seed):
         spare = tf.maximum(example["length"] - window, 0)
         start = tf.random.stateless_uniform((), seed, 0, spare + 1, tf.int32)
         clip = take_window(example, window, start)
-        if noise_std:
-            clip["samples"] += noise_std * tf.random.stateless_normal((window,), tf.add(seed, [1, 0]))
-        return clip
+        return {**clip, "samples": add_noise(clip["samples"], seed)}
 
     return augment
+
+
+def white_noise(std):
+    """Function of (S,) samples and a (2,) int32 seed that adds Gaussian noise."""
+
+    def add(samples, seed):
+        return samples + std * tf.random.stateless_normal(samples.shape, tf.add(seed, [1, 0])) if std else samples
+
+    return add
 
 
 def spec_augment(*, time_masks=0, frequency_masks=0, time_mask_share=0.2, frequency_mask_share=0.2):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from keras_perceiver.data import (
     audio,
     audio_features,
+    audio_video,
     augment,
     images,
     point_augmentation,
@@ -21,9 +22,10 @@ class Modality:
     """One kind of data. All that the other modules know of it is in here.
 
     A `shape` is what `choose_shape` returns, a tuple of integers that says how examples are kept and enter a model:
-    (H, W, c) of pictures, (window, samples a second, samples kept) of sounds, (T, H, W, 3) of films, (M, 3 + e) of
-    clouds of points. A raw example is an array, or, where its dtype is a structured one, a scalar of it, which becomes
-    `{field: tensor}`: so examples of different length are kept with their length.
+    (H, W, c) of pictures, (window, samples a second, samples kept) of sounds, (T, H, W, 3) of films, (T, H, W, 3,
+    window, samples a second, frames kept) of films with sound, (M, 3 + e) of clouds of points. A raw example is an
+    array, or, where its dtype is a structured one, a scalar of it, which becomes `{field: tensor}`: so examples of
+    different length are kept with their length.
 
     Attributes:
         name: key of `MODALITIES`.
@@ -91,7 +93,7 @@ def _without_shape(function):
 
 def _audio_input_shape(shape, **settings):
     """(T, F, 1) or (window, 1), as `preprocess_audio` makes it."""
-    window, rate, _ = shape
+    window, rate = shape[:2]
     if settings.get("audio_input") == "raw":
         return {"audio": (window, 1)}
     bins = settings.get("num_mel_bins") or audio_features.NUM_MEL_BINS
@@ -147,6 +149,7 @@ MODALITIES = {
         read=video.read_video,
         choose_shape=video.choose_video_shape,
         options=("frame_size", "num_frames"),
+        notes=video.video_notes,
         array=lambda shape: (shape, "uint8"),
         input_shape=lambda shape: shape,
         served=lambda shape: {"video": (shape, "float32")},
@@ -154,6 +157,35 @@ MODALITIES = {
         preprocess=_without_shape(video.preprocess_video),
         augment=_without_shape(video_augmentation.augment_video),
         draw=video.draw_video,
+    ),
+    # Behind "video", which files with such names are unless it is asked for.
+    "audio_video": Modality(
+        name="audio_video",
+        extensions=audio_video.EXTENSIONS,
+        scan=audio_video.scan_audio_video,
+        read=audio_video.read_audio_video,
+        choose_shape=audio_video.choose_audio_video_shape,
+        options=("frame_size", "num_frames", "sample_rate", "clip_seconds"),
+        notes=audio.audio_notes,
+        array=lambda shape: ((), audio_video.audio_video_dtype(shape)),
+        input_shape=lambda shape, **settings: {"video": shape[:4], **_audio_input_shape(shape[4:], **settings)},
+        served=lambda shape: {
+            "frames": (shape[:4], "float32"),
+            "frames_length": ((), "int32"),
+            "samples": (shape[4:5], "float32"),
+            "length": ((), "int32"),
+        },
+        range=(0, 255),
+        preprocess=audio_video.preprocess_audio_video,
+        settings=("audio_input", "num_mel_bins"),
+        augment=audio_video.augment_audio_video,
+        hide=audio_features.spec_augment,
+        count_clips=lambda facts, shape: audio_video.count_clips([fact["seconds"] for fact in facts], shape),
+        count_of=lambda example, shape: int(
+            audio_video.count_clips(example["frames_length"] * shape[4] / (shape[0] * shape[5]), shape)
+        ),
+        clip=audio_video.clip_of,
+        draw=audio_video.draw_audio_video,
     ),
     "points": Modality(
         name="points",

@@ -14,7 +14,7 @@ from keras_perceiver.data.examples import in_parallel
 from keras_perceiver.data.modalities import MODALITIES
 from keras_perceiver.data.reports import Problem
 
-VERSION = f"5, Pillow {PIL.__version__}, PyAV {av.__version__}, trimesh {version('trimesh')}"  # of what is remembered
+VERSION = f"6, Pillow {PIL.__version__}, PyAV {av.__version__}, trimesh {version('trimesh')}"  # of what is remembered
 
 
 def scan_files(root, paths, modality, console=None):

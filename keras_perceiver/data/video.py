@@ -23,6 +23,7 @@ MAX_FILE_BYTES = 2**32  # 4 GiB, of which only what is needed is read
 MAX_PIXELS = 2**25  # of a frame, as of pictures
 MAX_DECODED = 2**34  # pixels that are decoded for one clip: 8,000 frames of 1920 x 1080
 MIN_DECODED = 2**16  # pixels that a frame counts for at least
+MAX_DELAY = 60.0  # seconds that the sound of a film may begin before or behind its first frame
 SCAN_FRAMES = 32  # that are decoded to examine a film
 
 DEFAULT_FRAMES = 16
@@ -63,7 +64,7 @@ def read_video(file, shape, *, frame_rate=None, start_time=0.0):
     require(channels == 3, "A model of video must have 3 channels", shape=tuple(shape))
     require(math.isfinite(start_time) and start_time >= 0, "`start_time` must be at least 0 s", start_time=start_time)
     if frame_rate is None:
-        frame_rate = num_frames / max(_length(file)[1], 1e-3)
+        frame_rate = num_frames / max(length_of(file)[1], 1e-3)
     require_above(0, frame_rate=frame_rate)
     with _opened(file) as (container, stream):
         clip, held, i = np.empty(tuple(shape), np.uint8), None, 0
@@ -83,18 +84,18 @@ def scan_video(file):
     """Goes through a film once, decodes its first frames and says what is in it: facts that JSON can hold.
 
     Returns:
-        `{"size": [H, W], "frames": int, "seconds": float, "is_broken_off": bool, "low": int, "high": int,
-        "hash": str}`: the number of coded frames and the time from the first to the end of the last, whatever the
-        header says; whether the file cannot be read to its end, or ends before its header says; range and hash of the
-        first `SCAN_FRAMES` frames.
+        `{"size": [H, W], "frames": int, "seconds": float, "has_sound": bool, "is_broken_off": bool, "low": int,
+        "high": int, "hash": str}`: the number of coded frames and the time from the first to the end of the last,
+        whatever the header says; whether the file cannot be read to its end, or ends before its header says; range and
+        hash of the first `SCAN_FRAMES` frames.
 
     Raises:
         InputError: as `read_video`.
     """
-    frames, seconds, broken_off = _length(file)
+    frames, seconds, broken_off = length_of(file)
     digest, low, high, size = hashlib.blake2b(repr((frames, seconds)).encode(), digest_size=16), 255, 0, None
     with _opened(file) as (container, stream):
-        errors = []
+        errors, has_sound = [], bool(container.streams.audio)
         for number, (_, frame) in enumerate(_frames(container, stream, 0.0, errors)):
             size = size or [frame.height, frame.width]
             pixels = _pixels(frame, *size)
@@ -106,6 +107,7 @@ def scan_video(file):
         "size": size,
         "frames": frames,
         "seconds": seconds,
+        "has_sound": has_sound,
         "is_broken_off": broken_off or bool(errors),
         "low": low,
         "high": high,
@@ -135,6 +137,12 @@ def choose_video_shape(facts, frame_size=None, num_frames=None):
         height * width <= MAX_PIXELS, f"`frame_size` must give at most {MAX_PIXELS:,} pixels", frame_size=frame_size
     )
     return (num_frames, height, width, 3)
+
+
+def video_notes(facts):
+    """What is to be said of a data set beside its problems."""
+    heard = sum(fact["has_sound"] for fact in facts)
+    return [f"{heard:,} films have sound, which `--modality audio_video` uses too"] if heard else []
 
 
 def preprocess_video():
@@ -214,7 +222,7 @@ def _origin(container, stream):
     return (stream.start_time or 0) * stream.time_base
 
 
-def _length(file):
+def length_of(file):
     """`(frames, seconds, whether it broke off)`: counted, as headers may be wrong; nothing is decoded."""
     with _opened(file) as (container, stream):
         first, last, count, broken_off = None, -math.inf, 0, False
@@ -234,6 +242,20 @@ def _length(file):
         seconds = count / rate if first is None else float((last - first) * stream.time_base)
         promised = (container.duration or 0) / av.time_base
         return count, seconds, broken_off or promised > 1.05 * seconds + 2 / rate
+
+
+def sound_delay(file):
+    """Seconds from the first frame of a film to the first sample of its sound, at most a minute either way.
+
+    Raises:
+        InputError: as `read_video`, and where there is no sound.
+    """
+    with _opened(file) as (container, stream):
+        if not container.streams.audio:
+            raise ValueError("It has no sound.")
+        sound = container.streams.audio[0]
+        delay = float((sound.start_time or 0) * sound.time_base - _origin(container, stream))
+        return min(max(delay, -MAX_DELAY), MAX_DELAY)
 
 
 def _pixels(frame, height, width):

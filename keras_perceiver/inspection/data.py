@@ -31,7 +31,7 @@ class Inspection:
 
     Attributes:
         name, modality: see `Source`.
-        shape: in which an example enters the model.
+        enters_as: the shape in which an example enters the model, for people.
         counts: `{class: {split: number of examples}}`; an example with several labels counts for each.
         examples: `{split: number of examples}`.
         sizes: `[[H, W], number of examples]`, the most frequent first, as they are stored.
@@ -47,7 +47,7 @@ class Inspection:
 
     name: str
     modality: str
-    shape: tuple[int, ...]
+    enters_as: str
     counts: dict[str, dict[str, int]]
     examples: dict[str, int]
     sizes: list
@@ -84,7 +84,7 @@ class Inspection:
         how = "as resized" if self.as_resized else "stored as"
         lines = [
             f"{self.modality}: {how} {sizes}{more}; numbers from {self.range[0]} to {self.range[1]}",
-            f"they enter the model as {' x '.join(map(str, self.shape))}",
+            f"they enter the model as {self.enters_as}",
         ]
         return [*lines, *(_duplicate_line(self.duplicates, across) for across in (False, True)), *self.notes]
 
@@ -118,7 +118,7 @@ def inspect_data(data, *, output=None, source=None, preprocess=None, recipe=None
     return Inspection(
         name=source.name,
         modality=source.modality,
-        shape=_entering_shape(source, preprocess),
+        enters_as=_entering_shape(source, preprocess),
         counts={c: {name: counts[name][i] for name in counts} for i, c in enumerate(source.class_names)},
         examples={name: len(split) for name, split in source.splits.items()},
         as_resized=(source.data or "").startswith("tfds:"),
@@ -168,9 +168,11 @@ def _duplicate_line(duplicates, across):
 
 
 def _entering_shape(source, preprocess):
-    """The shape of one example as it enters the model, its mask aside."""
+    """How one example enters the model, its mask aside: `28 x 28 x 1`; several inputs with their names."""
     shape = MODALITIES[source.modality].input_shape(source.example_shape, **preprocess)
-    return tuple(shape[source.modality] if isinstance(shape, dict) else shape)
+    shapes = shape if isinstance(shape, dict) else {source.modality: shape}
+    said = {name: " x ".join(map(str, sizes)) for name, sizes in shapes.items()}
+    return next(iter(said.values())) if len(said) == 1 else ", ".join(f"{name} {text}" for name, text in said.items())
 
 
 def draw_sheet(source, recipe, path, *, preprocess=None, seed=0):
@@ -210,7 +212,7 @@ def draw_sheet(source, recipe, path, *, preprocess=None, seed=0):
         for offset in range(1 + SHEET_VERSIONS):
             grid[0, place * (1 + SHEET_VERSIONS) + offset].set_title("augmented" if offset else "as it is", fontsize=9)
     more = len(source.class_names) - len(classes)
-    shape = " x ".join(map(str, _entering_shape(source, preprocess)))
+    shape = _entering_shape(source, preprocess)
     figure.suptitle(
         plain(f"{source.name}: training examples as they enter the model, {shape}")
         + (f"; {more:,} more classes" if more > 0 else ""),

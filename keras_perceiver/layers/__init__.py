@@ -41,6 +41,7 @@ from keras_perceiver.layers.latent_array import LatentArray
 from keras_perceiver.layers.latent_transformer import LatentTransformer
 from keras_perceiver.layers.learned_positions import LearnedPositions
 from keras_perceiver.layers.mlp import MLP
+from keras_perceiver.layers.modality_dropout import ModalityDropout
 from keras_perceiver.layers.modality_encoding import ModalityEncoding
 from keras_perceiver.layers.patches import Patches
 from keras_perceiver.layers.self_attention import SelfAttention
@@ -54,6 +55,7 @@ __all__ = [
     "LatentArray",
     "LatentTransformer",
     "LearnedPositions",
+    "ModalityDropout",
     "ModalityEncoding",
     "Patches",
     "SelfAttention",

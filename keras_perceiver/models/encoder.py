@@ -13,6 +13,7 @@ from keras_perceiver.layers import (
     LatentArray,
     LatentTransformer,
     LearnedPositions,
+    ModalityDropout,
     ModalityEncoding,
     Patches,
 )
@@ -26,6 +27,7 @@ def build_encoder(
     input_shape,
     *,
     padding_mask=False,
+    modality_dropout=None,
     patch_size=None,
     flatten_axes=False,
     stem=None,
@@ -64,6 +66,8 @@ def build_encoder(
         padding_mask: whether each modality comes with a mask. The model then takes a dictionary
             with, for each modality, `<modality>` and `<modality>_padding_mask` of shape
             (B, S_1, .., S_d) bool, True where a byte is real; a lone input is called `inputs`.
+        modality_dropout: `{modality: probability}` that all of it is zeroed for an example in training, see
+            `ModalityDropout`; None for never.
         patch_size: of `Patches` that shorten the byte array before positions are attached, a number or one
             per axis; for several modalities also `{modality: patch_size}`. None for single elements, as in the paper.
             With a mask a patch is real where any of its elements is, and those that are not are zeros in it.
@@ -113,7 +117,12 @@ def build_encoder(
     cross_attends_before = cross_attends_per_block(num_blocks, num_cross_attends, cross_attend_placement)
 
     _check_input_shape(input_shape)
-    for by_modality in (max_resolution, patch_size):
+    require(
+        modality_dropout is None or isinstance(modality_dropout, dict),
+        "`modality_dropout` must be {modality: probability}",
+        modality_dropout=modality_dropout,
+    )
+    for by_modality in (max_resolution, patch_size, modality_dropout):
         for modality in by_modality if isinstance(by_modality, dict) else ():
             require_one_of(input_shape if isinstance(input_shape, dict) else ["inputs"], modality=modality)
     _check_front(patch_size, stem, padding_mask)
@@ -123,6 +132,8 @@ def build_encoder(
     inputs, content, masks = _inputs(input_shape, padding_mask)
     segments = {}
     for modality, tensor in content.items():
+        if modality_dropout and modality in modality_dropout:
+            tensor = ModalityDropout(modality_dropout[modality], name=f"{modality}_dropout", dtype=dtype)(tensor)
         resolution = max_resolution.get(modality) if isinstance(max_resolution, dict) else max_resolution
         patch = patch_size.get(modality) if isinstance(patch_size, dict) else patch_size
         tensor, mask = _front(modality, tensor, masks.get(modality), patch, stem, stem_channels, num_stem_layers, dtype)

@@ -41,7 +41,8 @@ _AUDIOSET = {
     "num_self_attention_heads": 8,
     "share_weights": False,
 }
-_RAW_AUDIO, _VIDEO = (61_440, 1), (32, 224, 224, 3)  # 1.28 s at 48 kHz; 32 frames at 25 a second
+SAMPLE_RATE, CLIP_SECONDS = 48_000, 1.28  # of the models of sounds
+_RAW_AUDIO, _VIDEO = (61_440, 1), (32, 224, 224, 3)  # so many samples; 32 frames at 25 a second
 
 PAPER_PRESETS = {
     "imagenet": _IMAGENET,
@@ -59,6 +60,7 @@ PAPER_PRESETS = {
         **_AUDIOSET,
         "input_shape": {"audio": _RAW_AUDIO, "video": _VIDEO},
         "patch_size": {"audio": 128, "video": (2, 8, 8)},
+        "modality_dropout": {"video": 0.3},
         "num_bands": 16,
     },
     "modelnet40": {

@@ -2,7 +2,7 @@
 
 from keras_perceiver._checks import require_one_of
 from keras_perceiver.models.classifier import build_classifier
-from keras_perceiver.models.paper_presets import PAPER_PRESETS, PAPER_PROVENANCE, Provenance
+from keras_perceiver.models.paper_presets import CLIP_SECONDS, PAPER_PRESETS, PAPER_PROVENANCE, SAMPLE_RATE, Provenance
 
 _SMALL_GRID = {"input_shape": (64, 64, 3), "num_classes": 10, "positions": "fourier", "num_bands": 16}
 
@@ -78,6 +78,17 @@ PRESETS = {
         "num_latents": 32,
         "num_self_attention_layers": 2,
     },
+    # For films with their sound; a first guess, to be tuned: the patches of both, and the paper's dropout of films.
+    "audio_video": {
+        "input_shape": {"video": (16, 64, 64, 3), "audio": (96, 64, 1)},
+        "num_classes": 10,
+        "padding_mask": True,
+        "modality_dropout": {"video": 0.3},
+        "patch_size": {"video": (2, 8, 8), "audio": 4},
+        "positions": "fourier",
+        "num_bands": 8,
+        **_FIRST_GUESS,
+    },
     # For films of any data set, whose shape and classes replace these; a first guess, to be tuned. Patches as in the
     # paper's video models, on smaller frames.
     "video": {
@@ -138,15 +149,26 @@ def preset_arguments(preset, overrides):
 
 
 def modality_of(input_shape):
-    """What a model takes, by its inputs: "image", "video", or the names of its modalities, such as "audio, video"."""
-    return ", ".join(input_shape) if isinstance(input_shape, dict) else {3: "image", 4: "video"}[len(input_shape)]
+    """What a model takes, by its inputs: "image", "video", or the names of its modalities, such as "audio_video"."""
+    if isinstance(input_shape, dict):
+        return "_".join(sorted(input_shape))
+    return {3: "image", 4: "video"}[len(input_shape)]
 
 
-def paper_size(preset):
-    """Options of `load_source` that give the data the size of a model of the paper; sounds have none here."""
+def paper_options(preset):
+    """`(options of load_source, settings of what stands before the model)` that give the data the size and the form of
+    a model of the paper."""
     shape = PAPER_PRESETS[preset]["input_shape"]
-    return {
-        "image": lambda: {"image_size": shape[:2]},
-        "video": lambda: {"num_frames": shape[0], "frame_size": shape[1:3]},
-        "points": lambda: {"num_points": shape["points"][0]},
-    }.get(modality_of(shape), dict)()
+    modality = modality_of(shape)
+    if modality == "image":
+        return {"image_size": shape[:2]}, {}
+    if modality == "points":
+        return {"num_points": shape["points"][0]}, {}
+    options, settings = {}, {}
+    if modality != "audio":
+        frames, *size, _ = shape["video"] if isinstance(shape, dict) else shape
+        options |= {"num_frames": frames, "frame_size": tuple(size)}
+    if modality != "video":
+        options |= {"sample_rate": SAMPLE_RATE, "clip_seconds": CLIP_SECONDS}
+        settings = {"audio_input": "raw"} if len(shape["audio"]) == 2 else {"num_mel_bins": shape["audio"][1]}
+    return options, settings

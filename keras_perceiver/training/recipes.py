@@ -249,6 +249,18 @@ RECIPES = {
         color_jitter=0.2,
         max_steps=6_000,
     ),
+    # A first guess, to be tuned: of both.
+    "audio_video": Recipe(
+        epochs=100,
+        batch_size=16,
+        learning_rate=1e-3,
+        **_OURS,
+        crop_min_area=0.6,
+        color_jitter=0.2,
+        time_masks=2,
+        frequency_masks=2,
+        max_steps=6_000,
+    ),
     # A first guess, to be tuned; points are scaled as in the paper.
     "points": Recipe(
         epochs=100,

@@ -13,7 +13,7 @@ from keras_perceiver.data import MODALITIES, Source, load_source, steps_per_epoc
 from keras_perceiver.export import export_saved_model
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
 from keras_perceiver.models.paper_presets import PAPER_PRESETS
-from keras_perceiver.models.presets import modality_of, paper_size, preset_arguments
+from keras_perceiver.models.presets import modality_of, paper_options, preset_arguments
 from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.feeding import evaluation_data, file_errors, training_data
 from keras_perceiver.training.memory import keep_freed_memory
@@ -79,8 +79,10 @@ def train(
     console = console or Console()
     began = time.monotonic()
     options = {name: value for name, value in (source or {}).items() if value is not None}
-    if preset in PAPER_PRESETS and not isinstance(data, Source):
-        options = {**paper_size(preset), **options}
+    if preset in PAPER_PRESETS:
+        of_data, of_model = paper_options(preset)
+        options = options if isinstance(data, Source) else {**of_data, **options}
+        preprocess = {**of_model, **{name: value for name, value in (preprocess or {}).items() if value is not None}}
     source = load_source(data, console=console, **options)
     name = source.name if network == "perceiver" else f"{source.name}-{network}"
     run = Run(output or f"runs/{name}-seed{seed}")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from films import film
+from films import SOUND_RATE, film
 from fuzz_points import SOLID, TETRAHEDRON, as_off
 from tiny import TINY_MODEL, TINY_RECIPE, quiet
 
@@ -32,14 +32,27 @@ def write_clouds(folder):
     return {}, {"num_points": 11}, (11, 3)
 
 
-@pytest.mark.parametrize("write", [write_films, write_clouds], ids=["video", "points"])
+def write_films_with_sound(folder):
+    for name, pitch in (("high", 2000), ("low", 300)):
+        (folder / name).mkdir(parents=True)
+        for number in range(8):
+            sound = np.sin(2 * np.pi * pitch * np.arange(9600 + 960 * number) / SOUND_RATE) / 2
+            film_bytes = film("avi", frames=5, size=(32, 48), sound=sound)
+            (folder / name / f"{number}.avi").write_bytes(film_bytes)
+    (folder / "low" / "mute.mp4").write_bytes(film("mp4", frames=5))
+    source = {"modality": "audio_video", "num_frames": 4, "sample_rate": 8000, "clip_seconds": 0.16}
+    return {"patch_size": {"video": (2, 8, 8), "audio": 4}}, source, (4, 32, 48, 3, 1280, 8000, 5)
+
+
+BROKEN = {write_films: "slow/broken.mp4", write_clouds: "solid/broken.off", write_films_with_sound: "low/mute.mp4"}
+
+
+@pytest.mark.parametrize("write", BROKEN, ids=["video", "points", "audio_video"])
 def test_a_folder_is_trained_on_looked_at_exported_and_asked(tmp_path, write):
     model, source, shape = write(tmp_path / "set")
     loaded = load_source(tmp_path / "set", **source)
     assert loaded.example_shape == shape
-    assert [problem.path for problem in loaded.report.problems] == [
-        "slow/broken.mp4" if write is write_films else "solid/broken.off"
-    ]
+    assert [problem.path for problem in loaded.report.problems] == [BROKEN[write]]
     found = inspect_data(tmp_path / "set", output=tmp_path / "look", source=source)
     assert sum(found.examples.values()) == 16
     metrics = train(

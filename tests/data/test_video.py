@@ -99,7 +99,7 @@ BAD = {
     "playlist.avi": (b"ffconcat version 1.0\nfile a.mp4\n", "begins as none of these"),
     "cut.mp4": (FILMS["mp4"][:200], ""),
     "header.avi": (FILMS["avi"][:64], ""),
-    "sound.mp4": (film("mp4", sound_only=True), "no video stream"),
+    "sound.mp4": (film("mp4", frames=0, sound=np.zeros(4800)), "no video stream"),
 }
 
 

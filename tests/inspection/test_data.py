@@ -30,7 +30,7 @@ def test_counts_sizes_ranges_and_duplicates_are_those_of_the_data(tmp_path):
     }
     assert found.sizes == [[[6, 5], 10], [[17, 31], 1]]
     assert found.range == (1, 200)
-    assert found.shape == (64, 64, 3)
+    assert found.enters_as == "64 x 64 x 3"
     within, across = sorted(found.duplicates, key=lambda group: group["across_splits"])
     assert within["examples"] == [["train", "train/cat/2.png"], ["train", "train/dog/a.png"]]
     assert within["labels_differ"]
@@ -56,7 +56,7 @@ def test_facts_of_arrays_are_those_of_what_is_stored(tmp_path):
     pixels = np.arange(40 * 6 * 5, dtype=np.uint32).reshape(40, 6, 5) % 251
     np.savez(tmp_path / "a.npz", x_train=pixels.astype(np.uint8), y_train=np.arange(40) % 2)
     found = inspect_data(tmp_path / "a.npz", output=tmp_path / "seen", source={"image_size": 1})
-    assert found.shape == (1, 1, 1)
+    assert found.enters_as == "1 x 1 x 1"
     assert found.sizes == [[[6, 5], 40]]
     assert found.range == (0, 250)
     assert not found.as_resized
@@ -123,7 +123,7 @@ def test_augmented_sounds_are_drawn_with_what_training_hides_of_them(tmp_path, m
     write_sounds(tmp_path / "tones", {"high": 7, "low": 7})
     recipe = {"time_masks": 0, "frequency_masks": 2}
     found = inspect_data(tmp_path / "tones", output=tmp_path / "look", source={"clip_seconds": 0.1}, recipe=recipe)
-    assert found.shape == (16, 64, 1)  # frames and bins, not samples
+    assert found.enters_as == "16 x 64 x 1"  # frames and bins, not samples
     hidden = [int(np.all(example["audio"] == 0, axis=(0, 2)).sum()) for example in drawn]  # bins
     whole, augmented = hidden[::3], [count for i, count in enumerate(hidden) if i % 3]
     assert not any(whole)

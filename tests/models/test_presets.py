@@ -9,7 +9,7 @@ from layer_checks import shapes_only
 from keras_perceiver import build_encoder, build_preset
 from keras_perceiver._checks import InputError
 from keras_perceiver.models import PRESETS, PROVENANCE
-from keras_perceiver.models.presets import modality_of, paper_size
+from keras_perceiver.models.presets import modality_of, paper_options
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -90,11 +90,15 @@ def test_modalities_and_sizes_are_told_by_the_inputs():
         "video",
         "audio",
     ]
-    assert modality_of(PRESETS["audioset_audio_video"]["input_shape"]) == "audio, video"
-    assert paper_size("imagenet_learned") == {"image_size": (224, 224)}
-    assert paper_size("audioset_video") == {"num_frames": 32, "frame_size": (224, 224)}
-    assert paper_size("modelnet40") == {"num_points": 2048}
-    assert paper_size("audioset_raw") == {}
+    assert modality_of(PRESETS["audioset_audio_video"]["input_shape"]) == "audio_video"
+    frames = {"num_frames": 32, "frame_size": (224, 224)}
+    samples = {"sample_rate": 48_000, "clip_seconds": 1.28}
+    assert paper_options("imagenet_learned") == ({"image_size": (224, 224)}, {})
+    assert paper_options("audioset_video") == (frames, {})
+    assert paper_options("modelnet40") == ({"num_points": 2048}, {})
+    assert paper_options("audioset_raw") == (samples, {"audio_input": "raw"})
+    assert paper_options("audioset_mel") == (samples, {"num_mel_bins": 80})
+    assert paper_options("audioset_audio_video") == (frames | samples, {"audio_input": "raw"})
 
 
 def test_names_that_are_not_known_are_refused():

@@ -173,7 +173,7 @@ def test_a_model_and_a_recipe_by_name_with_the_size_and_the_classes_of_the_data(
         ({"base_recipe": "audiosets"}, "Did you mean 'audioset'"),
         ({"preset": "tiny", "network": "vit"}, "`preset` must not be given for another network"),
         ({"preset": "points"}, "`preset` must be a model for the modality .*takes='points', data='image'"),
-        ({"preset": "audioset_audio_video"}, "takes='audio, video', data='image'"),
+        ({"preset": "audioset_audio_video"}, "takes='audio_video', data='image'"),
     ],
 )
 def test_names_that_are_not_known_or_do_not_fit_are_refused(tmp_path, arguments, rule):

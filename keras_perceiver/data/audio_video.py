@@ -1,0 +1,186 @@
+"""Films with their sound: frames and samples of the same moments, in windows that both share.
+
+Frames and samples are read by the readers of films and of sounds. A film is kept from its first frame on at one rate of
+frames and one of samples; a window is T frames and the samples of the same time.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from keras_perceiver.data import audio, video
+from keras_perceiver.data.audio_features import draw_audio, preprocess_audio, white_noise
+from keras_perceiver.data.video_augmentation import augment_video
+
+EXTENSIONS = tuple(extension for extension in video.EXTENSIONS if extension != ".gif")  # which has no sound
+FORMATS = ("mov", "avi", "matroska", "mpeg")  # of FFmpeg, for the sound
+
+
+def read_audio_video(file, shape):
+    """Reads a film with its sound.
+
+    Args:
+        file: path of an MP4, AVI, MPG, WebM or MKV file, or its bytes.
+        shape: (T, H, W, 3, window, sample_rate, kept), see `choose_audio_video_shape`.
+
+    Returns:
+        A scalar of `audio_video_dtype(shape)`: `frames` (kept, H, W, 3) uint8, of which `frames_length` are of the film
+        and the others its last one; `samples` int16, zeros behind the end, of which `length` are of the film.
+
+    Raises:
+        InputError: as `read_video` and `read_audio`, and where there is no sound.
+    """
+    frames, height, width, channels, window, rate, kept = shape
+    frame_rate = frames * rate / window
+    example = np.zeros((), audio_video_dtype(shape))
+    example["frames"] = video.read_video(file, (kept, height, width, channels), frame_rate=frame_rate)
+    example["frames_length"] = np.clip(math.ceil(video.length_of(file)[1] * frame_rate - 1e-3), 1, kept)
+    samples = _sound(file, rate, len(example["samples"]) / rate)[: len(example["samples"])]
+    example["samples"][: len(samples)] = audio.as_int16(samples)
+    example["length"] = len(samples)
+    return example
+
+
+def audio_video_dtype(shape):
+    """The NumPy dtype of one example."""
+    frames, height, width, channels, window, _, kept = shape
+    samples = math.ceil(kept * window / frames)
+    return np.dtype(
+        [
+            ("frames", np.uint8, (kept, height, width, channels)),
+            ("frames_length", np.int32),
+            ("samples", np.int16, (samples,)),
+            ("length", np.int32),
+        ]
+    )
+
+
+def scan_audio_video(path):
+    """What is in a film with sound: `scan_video`'s facts with the `rate` of its samples.
+
+    Raises:
+        InputError: as `read_audio_video`.
+    """
+    facts = video.scan_video(path)
+    video.sound_delay(path)  # says where there is no sound
+    samples, rate, broken_off = audio.decode_audio(path, None, audio.MAX_SECONDS, formats=FORMATS)
+    heard = audio.facts_of(samples, rate)
+    return {
+        **facts,
+        "rate": rate,
+        "is_broken_off": facts["is_broken_off"] or broken_off,
+        "is_cut": facts["seconds"] > audio.MAX_SECONDS,
+        "hash": facts["hash"] + heard["hash"],
+    }
+
+
+def choose_audio_video_shape(facts, frame_size=None, num_frames=None, sample_rate=None, clip_seconds=None):
+    """The (T, H, W, 3, window, sample_rate, kept) of films with sound.
+
+    T frames are spread over the time of `window` samples; `kept` frames, of all films the most, are held of one.
+
+    Args:
+        facts: of every film, see `scan_audio_video`.
+        frame_size, num_frames: see `choose_video_shape`.
+        sample_rate, clip_seconds: see `choose_audio_shape`.
+    """
+    frames, height, width, channels = video.choose_video_shape(facts, frame_size, num_frames)
+    window, rate, kept = audio.choose_audio_shape(facts, sample_rate, clip_seconds)
+    return frames, height, width, channels, window, rate, max(frames, math.ceil(frames * kept / window))
+
+
+def count_clips(seconds, shape):
+    """How many windows cover each film, up to 16: int of the shape of `seconds`, the durations."""
+    window, rate, kept = shape[4:]
+    return audio.count_clips(seconds, (window, rate, kept * window // shape[0]))
+
+
+def clip_of(example, shape, number, count):
+    """Window `number` of `count` that are spread evenly over a film; of one, the middle."""
+    spare = tf.cast(tf.maximum(example["frames_length"] - shape[0], 0), tf.float32)
+    share = tf.where(count > 1, tf.cast(number, tf.float32) / tf.cast(tf.maximum(count - 1, 1), tf.float32), 0.5)
+    return take_window(example, shape, tf.cast(spare * share, tf.int32))
+
+
+def take_window(example, shape, start):
+    """From frame `start` on: `frames` (T, H, W, 3) float32 in [0, 255], `frames_length`, `samples` (window,) float32 in
+    [-1, 1] and `length`."""
+    frames, window = shape[0], shape[4]
+    first = tf.minimum(
+        tf.cast(tf.cast(start, tf.float32) * (window / frames), tf.int32), example["samples"].shape[0] - window
+    )
+    clip = tf.slice(example["frames"], [start, 0, 0, 0], [frames, *shape[1:4]])
+    return {
+        "frames": tf.cast(clip, tf.float32),
+        "frames_length": tf.minimum(example["frames_length"] - start, frames),
+        **audio.take_window({**example, "length": tf.maximum(example["length"], first)}, window, first),
+    }
+
+
+def preprocess_audio_video(shape, *, audio_input=None, num_mel_bins=None):
+    """What stands between a film with sound and the model: a function of windows, one or a batch.
+
+    Args:
+        shape: see `choose_audio_video_shape`.
+        audio_input, num_mel_bins: see `preprocess_audio`.
+
+    Returns:
+        Function of `{"frames": (.., T, H, W, 3), "frames_length": (..), "samples": (.., window), "length": (..)}` ->
+        `{"video": (.., T, H, W, 3) float32 in [-1, 1], "video_padding_mask": (.., T, H, W) bool}` and the `audio` of
+        `preprocess_audio`. What lies behind the film's end is masked.
+    """
+    hear = preprocess_audio(shape[4:], audio_input=audio_input, num_mel_bins=num_mel_bins)
+    see = video.preprocess_video()
+
+    def preprocess(clips):
+        is_real = tf.range(shape[0]) < clips["frames_length"][..., None]  # (.., T)
+        sizes = tf.concat([tf.shape(is_real), shape[1:3]], 0)
+        mask = tf.broadcast_to(is_real[..., None, None], sizes)
+        return {
+            "video": see(clips["frames"]),
+            "video_padding_mask": tf.ensure_shape(mask, (*clips["frames_length"].shape, *shape[:3])),
+            **hear({"samples": clips["samples"], "length": clips["length"]}),
+        }
+
+    return preprocess
+
+
+def augment_audio_video(shape, *, crop_min_area=1.0, flip_rate=0.0, color_jitter=0.0, noise_std=0.0):
+    """What happens to one film of a training batch: a random window, then what happens to films and to sounds.
+
+    Args:
+        shape: see `choose_audio_video_shape`.
+        crop_min_area, flip_rate, color_jitter: see `augment_video`.
+        noise_std: see `augment_audio`.
+
+    Returns:
+        Function `(one example of `read_audio_video`, (2,) int32 seed)` -> one window for `preprocess_audio_video`.
+    """
+    see = augment_video(crop_min_area=crop_min_area, flip_rate=flip_rate, color_jitter=color_jitter)
+    add_noise = white_noise(noise_std)
+
+    def augment(example, seed):
+        spare = tf.maximum(example["frames_length"] - shape[0], 0)
+        clip = take_window(example, shape, tf.random.stateless_uniform((), seed, 0, spare + 1, tf.int32))
+        return {**clip, "frames": see(clip["frames"], seed), "samples": add_noise(clip["samples"], seed)}
+
+    return augment
+
+
+def draw_audio_video(axes, example):
+    """Draws four frames of a preprocessed window, and its sound below them."""
+    axes.axis("off")
+    video.draw_video(axes.inset_axes([0, 0.4, 1, 0.6]), example["video"])
+    draw_audio(axes.inset_axes([0, 0, 1, 0.38]), example)
+    for inner in axes.child_axes:
+        inner.set_xticks([])
+        inner.set_yticks([])
+
+
+def _sound(file, rate, seconds):
+    """(S,) float32 from the moment of the first frame on: silence where the sound begins later."""
+    late = video.sound_delay(file)
+    samples, _, _ = audio.decode_audio(file, rate, seconds - min(late, 0), formats=FORMATS)
+    shift = round(late * rate)
+    return np.pad(samples, (shift, 0)) if shift > 0 else samples[-shift:]

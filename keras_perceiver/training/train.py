@@ -14,14 +14,15 @@ from keras_perceiver.export import export_saved_model
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
 from keras_perceiver.models.paper_presets import PAPER_PRESETS
 from keras_perceiver.models.presets import modality_of, paper_size, preset_arguments
+from keras_perceiver.training.divergence import StopOnNonFiniteLoss
 from keras_perceiver.training.evaluate import evaluate_model
-from keras_perceiver.training.feeding import evaluation_data, file_errors, training_data
+from keras_perceiver.training.feeding import evaluation_data, examples_of_step, file_errors, training_data
 from keras_perceiver.training.memory import keep_freed_memory
 from keras_perceiver.training.metrics import figure_of
 from keras_perceiver.training.plots import plot_confusion_matrix, plot_curves
 from keras_perceiver.training.progress import History, ProgressBar
 from keras_perceiver.training.recipes import RECIPES
-from keras_perceiver.training.resume import Checkpoints
+from keras_perceiver.training.resume import START, Checkpoints, StopRequest
 from keras_perceiver.training.runs import OTHER_FOLDER, Run
 
 
@@ -39,13 +40,14 @@ def train(
     base_recipe=None,
     recipe=None,
     callbacks=(),
-    checkpoint_seconds=15.0,
+    checkpoint_steps=None,
+    checkpoint_minutes=None,
     console=None,
 ):
     """Trains a Perceiver on a data set, evaluates it on the test split and exports it.
 
-    The run leaves what `Run` describes in its folder, and a SavedModel on the shelf. The same call
-    with the same folder goes on with a run that was killed.
+    The run leaves what `Run` describes in its folder, and a SavedModel on the shelf. The same call with the same folder
+    goes on with a run that was killed, and ends with the same weights as if it had not been, see `Checkpoints`.
 
     Args:
         data: name or path of the data set, see `load_source`, or a `Source`, such as `dataset_source` makes.
@@ -62,15 +64,18 @@ def train(
         base_recipe: key of `RECIPES`; None for that of the data set or of its modality.
         recipe: dictionary of attributes of `Recipe` in place of those.
         callbacks: Keras callbacks beside the run's own.
-        checkpoint_seconds: least time between two checkpoints, which are taken at the end of an epoch.
+        checkpoint_steps, checkpoint_minutes: steps or minutes between two checkpoints; None for as often as costs
+            little, see `Checkpoints`.
         console: `rich.console.Console` that shows what happens; None for a new one.
 
     Returns:
         The metrics on the test split, see `classification_metrics`, with `export`: the SavedModel.
 
     Raises:
-        InputError: where the data are unknown, arguments are illegal or contradict each other, or the
-            folder holds another run; before anything is written.
+        InputError: where the data are unknown, arguments are illegal or contradict each other, the folder holds another
+            run, or another process trains into it; before anything is written. Later, where a file cannot be written,
+            and where the loss is not finite any more: checkpoints from before stay.
+        Stopped: where the process got SIGTERM or SIGINT while it trained; there is a checkpoint.
     """
     require(isinstance(seed, int) and 0 <= seed < 2**32, "`seed` must be an integer from 0 to 4,294,967,295", seed=seed)
     require_one_of(NETWORKS, network=network)
@@ -91,10 +96,64 @@ def train(
     keras.utils.set_random_seed(seed)
     built = NETWORKS[network](**config["model"], name=f"{source.name}_{network}")
     steps = steps_per_epoch(source.splits["train"], recipe.batch_size)
+    rows, stop = [], StopRequest()
+    checkpoints = Checkpoints(
+        run.checkpoint_folder,
+        rows,
+        every_steps=checkpoint_steps,
+        every_minutes=checkpoint_minutes,
+        stop=stop,
+        console=console,
+    )
     require_folder(shelf=shelf)
-    resumed = run.claim(config)
-    run.write_data(source)
+    with run.locked():
+        run.claim(config)
+        run.write_data(source)
+        _say_what_is_trained(source, network, built, recipe, console)
+        recipe.compile(built, steps, multi_label=source.is_multi_label)
+        position = checkpoints.restore(built)
+        if position > (0, 0):
+            console.print(f"going on {position} of {recipe.epochs}")
+        with stop:
+            fit(
+                built,
+                source,
+                recipe,
+                seed,
+                preprocess=config["preprocess"],
+                position=position,
+                console=console,
+                callbacks=[
+                    History(rows, run.write_history),
+                    checkpoints,
+                    ProgressBar(console, recipe.epochs),
+                    *callbacks,
+                ],
+            )
+        run.save_model(built)
+        metrics = evaluate_model(built, source, preprocess=config["preprocess"])
+        _draw(run, rows, metrics, source)
+        export = export_saved_model(
+            built,
+            name,
+            source.class_names,
+            shelf=shelf,
+            modality=source.modality,
+            shape=source.example_shape,
+            settings=config["preprocess"],
+            multi_label=source.is_multi_label,
+        )
+        metrics["export"] = str(export)
+        metrics["seconds"] = round(time.monotonic() - began, 1)
+        run.write_json("metrics.json", metrics)
+        shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
+    console.print(f"test {figure_of(metrics)} after {metrics['seconds']:.0f} s")
+    console.print(f"run: {run.folder}", soft_wrap=True)
+    console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
+    return metrics
 
+
+def _say_what_is_trained(source, network, built, recipe, console):
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
     console.print(f"{source.name}: {sizes} examples; a {network} of {built.count_params():,} parameters")
     for line in source.report.lines():
@@ -103,48 +162,15 @@ def train(
         console.print(
             f"pictures are seen {recipe.epochs} times each and are not cropped, unless `crop_min_area` asks for it"
         )
-    recipe.compile(built, steps, multi_label=source.is_multi_label)
-    rows = []
-    checkpoints = Checkpoints(run.checkpoint_folder, rows, checkpoint_seconds)
-    done = checkpoints.restore(built) if resumed else 0
-    if done:
-        console.print(f"going on after epoch {done} of {recipe.epochs}")
-    fit(
-        built,
-        source,
-        recipe,
-        seed,
-        preprocess=config["preprocess"],
-        first_epoch=done,
-        console=console,
-        callbacks=[History(rows, run.write_history), checkpoints, ProgressBar(console, recipe.epochs), *callbacks],
-    )
-    built.save(run.model_path)
 
-    metrics = evaluate_model(built, source, preprocess=config["preprocess"])
+
+def _draw(run, rows, metrics, source):
+    """The pictures of a run."""
     plot_curves(rows, run.folder / "curves.png")
     if not source.is_multi_label:
         plot_confusion_matrix(
             metrics["confusion_matrix"], source.class_names, metrics["accuracy"], run.folder / "confusion_matrix.png"
         )
-    export = export_saved_model(
-        built,
-        name,
-        source.class_names,
-        shelf=shelf,
-        modality=source.modality,
-        shape=source.example_shape,
-        settings=config["preprocess"],
-        multi_label=source.is_multi_label,
-    )
-    metrics["export"] = str(export)
-    metrics["seconds"] = round(time.monotonic() - began, 1)
-    run.write_json("metrics.json", metrics)
-    shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
-    console.print(f"test {figure_of(metrics)} after {metrics['seconds']:.0f} s")
-    console.print(f"run: {run.folder}", soft_wrap=True)
-    console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
-    return metrics
 
 
 def continued_source(source, data, run, options, console):
@@ -229,17 +255,25 @@ def resolved_recipe(source, overrides, base=None):
     return RECIPES[base or source.preset].resolved(len(source.splits["train"]), **overrides)
 
 
-def fit(network, source, recipe, seed, *, preprocess=None, first_epoch=0, callbacks=(), console=None):
+def fit(network, source, recipe, seed, *, preprocess=None, position=START, callbacks=(), console=None):
     """Trains a compiled classifier on the train split of `source`, with its validation split beside."""
+
+    def examples(epoch, step):
+        return examples_of_step(source, recipe, seed, epoch, step)
+
     with file_errors():
         network.fit(
-            training_data(source, recipe, seed, first_epoch=first_epoch, preprocess=preprocess, console=console),
-            initial_epoch=first_epoch,
+            training_data(source, recipe, seed, position=position, preprocess=preprocess, console=console),
+            initial_epoch=position.epoch,
             epochs=recipe.epochs,
             steps_per_epoch=steps_per_epoch(source.splits["train"], recipe.batch_size),
             validation_data=evaluation_data(source, "validation", preprocess=preprocess, console=console),
             # The average of the weights, where there is one, is what is evaluated; Keras keeps it in the end.
-            callbacks=[*([keras.callbacks.SwapEMAWeights()] if recipe.ema_momentum is not None else []), *callbacks],
+            callbacks=[
+                *([keras.callbacks.SwapEMAWeights()] if recipe.ema_momentum is not None else []),
+                StopOnNonFiniteLoss(examples),
+                *callbacks,
+            ],
             shuffle=False,  # the data set shuffles itself
             verbose=0,
         )

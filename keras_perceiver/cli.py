@@ -167,7 +167,7 @@ def train(
         int | None, typer.Option(help="Steps between two checkpoints.", show_default="none: by time")
     ] = None,
     checkpoint_minutes: Annotated[
-        float | None, typer.Option(help="Minutes between two checkpoints.", show_default="costs at most 2 % of the time")
+        float | None, typer.Option(help="Minutes between two checkpoints.", show_default="at most 2 % of the time")
     ] = None,
     crop_min_area: CropMinArea = None,
     flip_rate: FlipRate = None,

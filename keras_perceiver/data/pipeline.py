@@ -87,7 +87,7 @@ def training_dataset(
         return batches.enumerate(done).map(finished, num_parallel_calls=num_parallel_calls, deterministic=True)
 
     dataset = tf.data.Dataset.range(first_epoch, num_epochs).flat_map(epoch_batches)
-    if not first_step:  # Keras' loop counts the steps that are done, and would stop at the number of those that are left
+    if not first_step:  # `fit` counts the steps that are done, and would stop at the number of those that are left
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * (num_epochs - first_epoch)))
     return dataset.prefetch(tf.data.AUTOTUNE)  # the next batch is made while the model trains on this one
 

@@ -15,8 +15,8 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
     Put it before `Checkpoints`: then no state is kept from behind that step.
 
     Args:
-        examples_of_step: function `(epoch, step) -> names of the examples` of that batch, both counted from 0; None where
-            they are not known.
+        examples_of_step: function `(epoch, step) -> names of the examples` of that batch, both counted from 0; None
+            where they are not known.
 
     Raises:
         InputError: in `fit`.
@@ -41,5 +41,5 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
             names = f" on the examples {', '.join(printable(name) for name in found[:NAMED])}{more}"
         raise InputError(
             f"The loss must stay finite. It is {logs['loss']} after {steps} of epoch {self._epoch + 1}{names}. "
-            "Checkpoints from before are kept. Try a lower `learning_rate`, clip the gradients, or look at these examples."
+            "Checkpoints from before are kept. Try a lower `learning_rate`, clip the gradients, or look at them."
         )

@@ -66,8 +66,8 @@ class Checkpoints(keras.callbacks.Callback):
     """Keeps the newest states of a run on disk, and puts a run back to where it was.
 
     A state is everything that decides how a run goes on: weights, state of random layers, optimiser, averages of the
-    weights, loss scale, metrics within the epoch, history, epoch and step. With data that follow from the position, such
-    as those of `training_dataset`, a run that was killed at any moment ends with the same weights and the same history,
+    weights, loss scale, metrics within the epoch, history, epoch and step. With data that follow from the position, as
+    those of `training_dataset` do, a run that was killed at any moment ends with the same weights and the same history,
     to the bit, as one that was not::
 
         with StopRequest() as stop:
@@ -163,8 +163,8 @@ class Checkpoints(keras.callbacks.Callback):
     def on_test_batch_end(self, batch, logs=None):
         if self.stop.name:
             raise Stopped(
-                f"stopped by {self.stop.name} in the validation of epoch {self._epoch + 1}: the same command goes on from the "
-                "checkpoint before it"
+                f"stopped by {self.stop.name} in the validation of epoch {self._epoch + 1}: the same command goes on "
+                "from the checkpoint before it"
             )
 
     def on_epoch_end(self, epoch, logs=None):

@@ -99,7 +99,7 @@ class Run:
             file.close()  # the one who held it removed the file in between
 
     def claim(self, config):
-        """Makes the folder this run's, or finds it to be: True where an unfinished run goes on.
+        """Makes the folder this run's, or finds it to be.
 
         Raises:
             InputError: where the folder holds a finished run, a run with another configuration,
@@ -108,7 +108,7 @@ class Run:
         require_folder(output=self.folder)
         if not {path.name for path in self.folder.iterdir()} - NOTHING:
             self.write_json("config.json", config)
-            return False
+            return
         require(
             self.has_begun,
             "`output` must be empty or hold an unfinished run",
@@ -122,7 +122,6 @@ class Run:
             f"`output` {str(self.folder)!r} holds this very run, finished",
             repair=f"`keras-perceiver evaluate {self.folder}` repeats its figures. {OTHER_FOLDER}",
         )
-        return True
 
     def require_same(self, config, repair=""):
         """Requires the run to have these parts of a configuration; the message says what differs."""
@@ -198,7 +197,7 @@ def write_atomically(path, text):
 
 @contextmanager
 def written(path, temporary):
-    """Puts a file that is written in the block into its place; where that fails, on a full disk say, nothing is changed.
+    """Puts a file that is written in the block into its place; where that fails, as on a full disk, nothing changes.
 
     Raises:
         InputError: where the file cannot be written.

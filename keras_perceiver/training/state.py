@@ -60,8 +60,8 @@ def write_state(folder, state):
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise InputError(
-            f"The checkpoints in `{folder}` must be writable. ({error.strerror}) Those that are there stay: once there is "
-            "room, the same command goes on from the newest."
+            f"The checkpoints in `{folder}` must be writable. ({error.strerror}) Those that are there stay: once there "
+            "is room, the same command goes on from the newest."
         ) from error
     return path
 

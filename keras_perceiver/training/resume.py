@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from keras_perceiver._checks import require, require_above, require_positive
-from keras_perceiver.training.state import State, newest_state, require_same_variables, write_state
+from keras_perceiver.training.state import State, named_values, newest_state, require_same_variables, write_state
 
 MIN_SECONDS = 15.0  # between two checkpoints, where nothing else is asked for
 MAX_SHARE = 0.02  # of the time of training that checkpoints may take, where nothing else is asked for
@@ -188,9 +188,9 @@ class Checkpoints(keras.callbacks.Callback):
     def _save(self, position):
         began = time.monotonic()
         groups = {
-            "model": _values(self.model.variables),
-            "optimizer": _values(self.model.optimizer.variables),
-            "metrics": _values(self.model.metrics_variables),
+            "model": named_values(self.model.variables),
+            "optimizer": named_values(self.model.optimizer.variables),
+            "metrics": named_values(self.model.metrics_variables),
         }
         broken = [name for name, value in groups["model"] if not np.isfinite(value.astype(np.float32)).all()]
         require(
@@ -204,7 +204,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._cost = self._last - began
 
     def _assign(self, values, variables):
-        require_same_variables(self.folder, values, _values(variables))
+        require_same_variables(self.folder, values, named_values(variables))
         for variable, (_, value) in zip(variables, values, strict=True):
             variable.assign(value)
 
@@ -218,8 +218,3 @@ class Checkpoints(keras.callbacks.Callback):
             return self.model.get_metrics_result()
 
         return passing
-
-
-def _values(variables):
-    """`[(name, array), ..]` of Keras variables."""
-    return [(variable.path, keras.ops.convert_to_numpy(variable)) for variable in variables]

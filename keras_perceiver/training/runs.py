@@ -27,6 +27,7 @@ class Run:
     `config.json`              data, model and training settings, seed: what the run is known by
     `checkpoint/`              the two newest states while it trains; gone when it has finished
     `lock`                     while a process trains: its id; see `locked`
+    `tensorboard/`             figures of each epoch for TensorBoard, where they were asked for
     `splits.csv`               which example is in which split, where the data did not say
     `skipped.csv`              what of the data could not be used, and why, where there was anything
     `model.keras`              the trained model

@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
 from keras_perceiver._checks import InputError, require
@@ -64,6 +65,16 @@ def write_state(folder, state):
             "is room, the same command goes on from the newest."
         ) from error
     return path
+
+
+def newest_file(folder):
+    """The newest file in a folder, or None."""
+    return (_files(folder) or [None])[-1]
+
+
+def named_values(variables):
+    """`[(name, array), ..]` of Keras variables."""
+    return [(variable.path, keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
 def newest_state(folder, say):

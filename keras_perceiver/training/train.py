@@ -14,14 +14,17 @@ from keras_perceiver.export import export_saved_model
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
 from keras_perceiver.models.paper_presets import PAPER_PRESETS
 from keras_perceiver.models.presets import modality_of, paper_size, preset_arguments
+from keras_perceiver.training.best import BestEpoch
 from keras_perceiver.training.divergence import StopOnNonFiniteLoss
 from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.feeding import evaluation_data, examples_of_step, file_errors, training_data
+from keras_perceiver.training.initial import find_initial, freeze, take_weights
 from keras_perceiver.training.memory import keep_freed_memory
 from keras_perceiver.training.metrics import figure_of
+from keras_perceiver.training.plan import plan_run
 from keras_perceiver.training.plots import plot_confusion_matrix, plot_curves
 from keras_perceiver.training.progress import History, ProgressBar
-from keras_perceiver.training.recipes import RECIPES
+from keras_perceiver.training.recipes import PRECISIONS, RECIPES
 from keras_perceiver.training.resume import START, Checkpoints, StopRequest
 from keras_perceiver.training.runs import OTHER_FOLDER, Run
 
@@ -40,8 +43,12 @@ def train(
     base_recipe=None,
     recipe=None,
     callbacks=(),
+    init=None,
+    frozen=(),
     checkpoint_steps=None,
     checkpoint_minutes=None,
+    tensorboard=False,
+    dry_run=False,
     console=None,
 ):
     """Trains a Perceiver on a data set, evaluates it on the test split and exports it.
@@ -64,8 +71,14 @@ def train(
         base_recipe: key of `RECIPES`; None for that of the data set or of its modality.
         recipe: dictionary of attributes of `Recipe` in place of those.
         callbacks: Keras callbacks beside the run's own.
+        init: the folder of a run, or a `.keras` file, from whose weights the model begins, see `take_weights`; None for
+            new ones.
+        frozen: names of layers that are not trained, see `freeze`.
         checkpoint_steps, checkpoint_minutes: steps or minutes between two checkpoints; None for as often as costs
             little, see `Checkpoints`.
+        tensorboard: whether loss, figures and learning rate of each epoch are written for TensorBoard, into the folder
+            `tensorboard` of the run.
+        dry_run: whether nothing is trained and written but a `Plan` is printed and returned.
         console: `rich.console.Console` that shows what happens; None for a new one.
 
     Returns:
@@ -93,10 +106,23 @@ def train(
         source = continued_source(source, data, run, options, console)
     config = configuration(source, seed, network, model or {}, recipe or {}, preprocess, preset, base_recipe)
     recipe = resolved_recipe(source, recipe or {}, base_recipe)
+    initial = None if init is None else find_initial(init)
+    config |= {"init": initial and initial.description(), "frozen": list(frozen)}
     keras.utils.set_random_seed(seed)
-    built = NETWORKS[network](**config["model"], name=f"{source.name}_{network}")
+    built = NETWORKS[network](**config["model"], name=f"{source.name}_{network}", dtype=PRECISIONS[recipe.precision])
     steps = steps_per_epoch(source.splits["train"], recipe.batch_size)
+    said = [] if initial is None else [take_weights(built, initial, source.class_names)]
+    if frozen:
+        said.append(f"frozen: {', '.join(freeze(built, frozen))}")
+    recipe.compile(built, steps, multi_label=source.is_multi_label)
+    if dry_run:
+        _say_what_is_trained(source, network, built, recipe, said, console)
+        plan = plan_run(built, source, recipe, seed, preprocess=config["preprocess"], console=console)
+        for line in plan.lines():
+            console.print(line, highlight=False, soft_wrap=True)
+        return plan
     rows, stop = [], StopRequest()
+    best = BestEpoch(run.checkpoint_folder / "best", rows, keep=recipe.keep == "best", patience=recipe.patience)
     checkpoints = Checkpoints(
         run.checkpoint_folder,
         rows,
@@ -109,8 +135,7 @@ def train(
     with run.locked():
         run.claim(config)
         run.write_data(source)
-        _say_what_is_trained(source, network, built, recipe, console)
-        recipe.compile(built, steps, multi_label=source.is_multi_label)
+        _say_what_is_trained(source, network, built, recipe, said, console)
         position = checkpoints.restore(built)
         if position > (0, 0):
             console.print(f"going on {position} of {recipe.epochs}")
@@ -118,18 +143,22 @@ def train(
             fit(
                 built,
                 source,
-                recipe,
+                recipe.replaced(epochs=position.epoch) if best.is_over else recipe,
                 seed,
                 preprocess=config["preprocess"],
                 position=position,
                 console=console,
                 callbacks=[
                     History(rows, run.write_history),
+                    best,
                     checkpoints,
-                    ProgressBar(console, recipe.epochs),
+                    ProgressBar(console, recipe.epochs, recipe.batch_size),
+                    *([_tensorboard(run)] if tensorboard else []),
                     *callbacks,
                 ],
             )
+        if recipe.keep == "best":
+            console.print(f"kept: epoch {best.restore(built)}, the best on validation")
         run.save_model(built)
         metrics = evaluate_model(built, source, preprocess=config["preprocess"])
         _draw(run, rows, metrics, source)
@@ -153,10 +182,14 @@ def train(
     return metrics
 
 
-def _say_what_is_trained(source, network, built, recipe, console):
+def _tensorboard(run):
+    return keras.callbacks.TensorBoard(run.folder / "tensorboard", write_graph=False)
+
+
+def _say_what_is_trained(source, network, built, recipe, said, console):
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
     console.print(f"{source.name}: {sizes} examples; a {network} of {built.count_params():,} parameters")
-    for line in source.report.lines():
+    for line in [*said, *source.report.lines()]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if recipe.epochs < recipe.crop_from_epochs:
         console.print(
@@ -268,11 +301,12 @@ def fit(network, source, recipe, seed, *, preprocess=None, position=START, callb
             epochs=recipe.epochs,
             steps_per_epoch=steps_per_epoch(source.splits["train"], recipe.batch_size),
             validation_data=evaluation_data(source, "validation", preprocess=preprocess, console=console),
-            # The average of the weights, where there is one, is what is evaluated; Keras keeps it in the end.
+            # The average of the weights, where there is one, is what is evaluated; Keras keeps it in the end. Put back
+            # behind the others: they see what was validated.
             callbacks=[
-                *([keras.callbacks.SwapEMAWeights()] if recipe.ema_momentum is not None else []),
                 StopOnNonFiniteLoss(examples),
                 *callbacks,
+                *([keras.callbacks.SwapEMAWeights()] if recipe.ema_momentum is not None else []),
             ],
             shuffle=False,  # the data set shuffles itself
             verbose=0,

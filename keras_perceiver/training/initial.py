@@ -60,8 +60,8 @@ def find_initial(path):
 def take_weights(model, initial, class_names=None):
     """Puts weights into a model wherever there is one of the same name and shape.
 
-    Fourier positions have no weights: a model for another size of picture takes all of them. The logits of other classes
-    are not taken, though there may be as many of them.
+    Fourier positions have no weights: a model for another size of picture takes all of them. The logits of other
+    classes are not taken, though there may be as many of them.
 
     Args:
         model: a `keras.Model`.

@@ -45,7 +45,7 @@ def test_another_size_takes_every_weight_and_other_classes_all_but_the_logits(sa
 
 
 def test_weights_of_one_precision_are_taken_by_a_model_of_another_which_answers_nearly_alike(saved):
-    path, values = saved
+    path, _ = saved
     pictures = np.random.default_rng(1).normal(size=(4, 5, 7, 1))
     exact = keras.models.load_model(path)(pictures).numpy()
     for precision, tolerance in (("mixed_bfloat16", 0.1), ("mixed_float16", 0.01)):
@@ -71,7 +71,7 @@ def test_a_run_of_other_classes_gives_no_logits_though_there_are_as_many(tmp_pat
 
 
 def test_what_has_no_weights_that_fit_is_refused(tmp_path, saved):
-    with pytest.raises(InputError, match="`init` must be a `.keras` file, or the folder of a run"):
+    with pytest.raises(InputError, match=r"`init` must be a `.keras` file, or the folder of a run"):
         find_initial(tmp_path)
     with pytest.raises(InputError, match="`init` must hold weights of the model's names and shapes"):
         take_weights(build(latent_dim=10, num_bands=3, classes=4), find_initial(saved[0]))
@@ -82,9 +82,10 @@ def test_what_has_no_weights_that_fit_is_refused(tmp_path, saved):
 
 def test_frozen_layers_stay_as_they_are_and_stay_frozen_in_the_file(tmp_path):
     model = build()
-    assert freeze(model, ["latent_array", "cross_attention_*"]) == ["latent_array", "cross_attention_1"]
+    frozen = ["latent_array", "cross_attention_1", "latent_transformer_1"]
+    assert freeze(model, ["latent_array", "*_1"]) == frozen
     trained = {weight.path.split("/")[0] for weight in model.trainable_weights}
-    assert trained == {"latent_transformer_1", "logits"}
+    assert trained == {"logits"}
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert {weight.path.split("/")[0] for weight in loaded.trainable_weights} == trained

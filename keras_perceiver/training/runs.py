@@ -83,6 +83,7 @@ class Run:
                 path.unlink(missing_ok=True)
 
     def _open_lock(self, path):
+        """The lock file, locked by this process."""
         while True:
             file = path.open("a+")
             try:

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_perceiver._checks import InputError, require
 
-KEPT = 2  # the newest, and the one before in case that it cannot be read
+NUM_KEPT = 2  # the newest, and the one before in case that it cannot be read
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def write_state(folder, state):
             os.fsync(file.fileno())
         path = folder / f"{state.epoch:06d}-{state.step:08d}-{_digest(temporary)}.npz"
         os.replace(temporary, path)
-        for old in _files(folder)[:-KEPT]:
+        for old in _files(folder)[:-NUM_KEPT]:
             old.unlink()
     except OSError as error:
         temporary.unlink(missing_ok=True)

@@ -93,6 +93,7 @@ def train(
     require(isinstance(seed, int) and 0 <= seed < 2**32, "`seed` must be an integer from 0 to 4,294,967,295", seed=seed)
     require_one_of(NETWORKS, network=network)
     _check_names(network, preset, base_recipe)
+    initial = None if init is None else find_initial(init)
     keep_freed_memory()
     console = console or Console()
     began = time.monotonic()
@@ -106,7 +107,6 @@ def train(
         source = continued_source(source, data, run, options, console)
     config = configuration(source, seed, network, model or {}, recipe or {}, preprocess, preset, base_recipe)
     recipe = resolved_recipe(source, recipe or {}, base_recipe)
-    initial = None if init is None else find_initial(init)
     config |= {"init": initial and initial.description(), "frozen": list(frozen)}
     keras.utils.set_random_seed(seed)
     built = NETWORKS[network](**config["model"], name=f"{source.name}_{network}", dtype=PRECISIONS[recipe.precision])

@@ -15,6 +15,8 @@ from rich.text import Text
 
 from keras_perceiver._checks import InputError, printable
 
+TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a run was stopped, and the same command goes on
+
 app = typer.Typer(
     name="keras-perceiver",
     help="Train, evaluate, export and ask Perceivers: one network for any modality.",
@@ -95,6 +97,11 @@ TRAINING_OPTIONS = (
     "schedule",
     "ema_momentum",
     "jit_compile",
+    "precision",
+    "gradient_accumulation_steps",
+    "steps_per_execution",
+    "patience",
+    "keep",
     "rand_augment_magnitude",
     "mix_up",
     "cut_mix",
@@ -161,6 +168,40 @@ def train(
         float | None, typer.Option(help="Of an average of the weights, which is kept.", show_default="none")
     ] = None,
     jit_compile: Annotated[bool | None, typer.Option("--jit/--no-jit", help="Compile the step with XLA.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Of products: float32, bfloat16, or float16 with a scaled loss.", show_default="float32"),
+    ] = None,
+    gradient_accumulation_steps: Annotated[
+        int | None, typer.Option(help="Steps for one update of the weights.", show_default="1")
+    ] = None,
+    steps_per_execution: Annotated[
+        int | None, typer.Option(help="Steps between two looks at the figures.", show_default="1")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Epochs without a better one that end a run.", show_default="none")
+    ] = None,
+    keep: Annotated[
+        str | None, typer.Option(help="The last epoch, or the best on validation.", show_default="last")
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Begin from the weights of this run or .keras file, where they fit.")
+    ] = None,
+    freeze: Annotated[
+        list[str] | None, typer.Option(help="Layers that are not trained, such as 'cross_attention_*'.")
+    ] = None,
+    checkpoint_steps: Annotated[
+        int | None, typer.Option(help="Steps between two checkpoints.", show_default="none: by time")
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float | None, typer.Option(help="Minutes between two checkpoints.", show_default="at most 2 % of the time")
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write figures for TensorBoard into the run.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Take ten steps, say what the run would cost, write nothing.")
+    ] = False,
     crop_min_area: CropMinArea = None,
     flip_rate: FlipRate = None,
     rand_augment_layers: RandAugmentLayers = None,
@@ -194,27 +235,38 @@ def train(
 
     Leaves a run folder (model.keras, config.json, history.csv, metrics.json, curves.png,
     confusion_matrix.png) and a SavedModel. What is not given comes from the data set's preset. The same command
-    goes on with a run that was interrupted.
+    goes on with a run that was interrupted, and ends as if it had not been. Ctrl-C and SIGTERM leave a checkpoint and
+    end with code 75.
 
     A folder holds `<class>/<file>`, `<split>/<class>/<file>` (train, validation, test) or a `labels.csv` with the
     columns file, label and, if need be, split. Splits that the data do not bring are made, and written down in the run.
     """
     options = locals()
     with _library("training") as training:
-        training.train(
-            data,
-            output=output,
-            shelf=shelf,
-            seed=seed,
-            source=_chosen(options, SOURCE_OPTIONS),
-            preprocess=_preprocess(permute_pixels, audio_input, num_mel_bins),
-            network=network,
-            preset=preset,
-            base_recipe=recipe,
-            model={**_chosen(options, MODEL_OPTIONS), "permute_seed": permute_bytes},
-            recipe=_chosen(options, (*TRAINING_OPTIONS, *AUGMENTATION_OPTIONS)),
-            console=_console(),
-        )
+        try:
+            training.train(
+                data,
+                output=output,
+                shelf=shelf,
+                seed=seed,
+                source=_chosen(options, SOURCE_OPTIONS),
+                preprocess=_preprocess(permute_pixels, audio_input, num_mel_bins),
+                network=network,
+                preset=preset,
+                base_recipe=recipe,
+                model={**_chosen(options, MODEL_OPTIONS), "permute_seed": permute_bytes},
+                recipe=_chosen(options, (*TRAINING_OPTIONS, *AUGMENTATION_OPTIONS)),
+                init=init,
+                frozen=freeze or (),
+                checkpoint_steps=checkpoint_steps,
+                checkpoint_minutes=checkpoint_minutes,
+                tensorboard=tensorboard,
+                dry_run=dry_run,
+                console=_console(),
+            )
+        except training.Stopped as stopped:
+            print(f"keras-perceiver: {stopped}", file=sys.stderr)
+            raise typer.Exit(TRY_AGAIN) from stopped
 
 
 @app.command()

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from keras_perceiver import training
 from keras_perceiver.cli import app
 from keras_perceiver.data import load_source
 from tests.pictures import write_picture, write_pictures
@@ -130,6 +131,16 @@ def test_train_evaluate_and_predict_on_a_folder(tmp_path, monkeypatch):
 
 def test_an_unknown_data_set_is_refused_with_the_nearest_name():
     refused(run("train", "digist"), "data='digist'", "Did you mean 'digits'?")
+
+
+def test_a_run_that_is_stopped_says_so_and_ends_with_a_code_of_its_own(monkeypatch):
+    def stopped(*_, **__):
+        raise training.Stopped("stopped by SIGTERM after step 3 of epoch 2")
+
+    monkeypatch.setattr(training, "train", stopped)
+    result = run("train", "digits")
+    assert result.exit_code == 75
+    assert result.stderr == "keras-perceiver: stopped by SIGTERM after step 3 of epoch 2\n"
 
 
 def test_a_size_that_does_not_divide_is_refused(tmp_path):

@@ -78,8 +78,13 @@ def test_training_commands_of_the_documents_at_a_tiny_budget(command, tmp_path, 
     if data == "tfds:fashion_mnist":
         prepare(tmp_path / "datasets")
     network = words[words.index("--network") + 1] if "--network" in words else "perceiver"
+    before = sorted(tmp_path.iterdir())
     result = CliRunner().invoke(app, [*words[words.index("train") :], *tiny_options(network), *few])
     assert result.exit_code == 0, result.stderr
+    if "--dry-run" in words:
+        assert "without validation" in result.stdout
+        assert sorted(tmp_path.iterdir()) == before
+        return
     name = data.removeprefix("tfds:") + ("" if network == "perceiver" else f"-{network}")
     assert list((tmp_path / "saved_models" / name).iterdir())
     assert list((tmp_path / "runs").glob(f"{name}-seed*/metrics.json"))

@@ -22,6 +22,7 @@ def training_dataset(
     seed,
     num_epochs,
     first_epoch=0,
+    first_step=0,
     preprocess,
     augment=None,
     mix=None,
@@ -29,7 +30,7 @@ def training_dataset(
     num_parallel_calls=tf.data.AUTOTUNE,
     console=None,
 ):
-    """Shuffled, augmented batches of `num_epochs - first_epoch` epochs, one after the other.
+    """Shuffled, augmented batches of the epochs up to `num_epochs`, one after the other.
 
     The last incomplete batch of an epoch is left out (other examples each time), so that all
     batches have one static shape and XLA compiles the training step once.
@@ -40,7 +41,8 @@ def training_dataset(
         num_classes: width of the one-hot labels.
         seed: of the order and the augmentation.
         num_epochs: epochs of the whole run.
-        first_epoch: 0, or the epoch at which a resumed run goes on.
+        first_epoch: 0, or the epoch in which a resumed run goes on.
+        first_step: 0, or how many batches of that epoch are done; they are neither decoded nor augmented again.
         preprocess: function of raw examples, one or a batch of them, see `Modality.preprocess`.
         augment: optional function `(raw example float32, (2,) int32 seed) -> example`.
         mix: optional function `(raw batch float32, labels, (2,) int32 seed) -> (batch, labels)`.
@@ -53,38 +55,40 @@ def training_dataset(
         with several fields;
         `steps_per_epoch(split, batch_size)` batches an epoch.
     """
-    count, steps = len(split), steps_per_epoch(split, batch_size)
+    steps = steps_per_epoch(split, batch_size)
     example = example_reader(split, num_classes, console)
+    first_epoch, first_step = divmod(first_epoch * steps + first_step, steps)
 
     def epoch_batches(epoch):
-        # Hashed, as neighbouring epochs and neighbouring indices must not add up to the same seed.
-        epoch_seed = tf.random.stateless_uniform((2,), (seed, epoch), None, None, tf.int32)
+        seed_of_epoch = epoch_seed(seed, epoch)
+        done = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0)
 
         def augmented(index):
             x, y = example(index)
             x = x if isinstance(x, dict) else tf.cast(x, tf.float32)
-            return (x if augment is None else augment(x, _shifted(epoch_seed, index))), y
+            return (x if augment is None else augment(x, _shifted(seed_of_epoch, index))), y
 
         def finished(number, batch):
             x, y = batch
-            batch_seed = _shifted(epoch_seed, MIX_OFFSET + tf.cast(number, tf.int32))
+            batch_seed = _shifted(seed_of_epoch, MIX_OFFSET + tf.cast(number, tf.int32))
             if mix is not None:
                 x, y = mix(x, y, batch_seed)
             x = preprocess(x)
             return (x if hide is None else hide(x, batch_seed)), y
 
         # The order first: to shuffle indices costs nothing, and no buffer has to be as large as the data.
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), epoch_seed)
+        order = epoch_order(len(split), seed, epoch)[done * batch_size :]
         batches = tf.data.Dataset.from_tensor_slices(order)
         # Decoded and augmented one by one and in parallel, but in order: each call draws from its own seed alone.
         batches = batches.map(augmented, num_parallel_calls=num_parallel_calls, deterministic=True)
         batches = batches.batch(batch_size, drop_remainder=True)
         # Mixed while they are still pictures, before pixels are permuted: a box of CutMix is a box of the picture.
         # What stands before the model comes last, as when it is served; a batch at a time costs less.
-        return batches.enumerate().map(finished, num_parallel_calls=num_parallel_calls, deterministic=True)
+        return batches.enumerate(done).map(finished, num_parallel_calls=num_parallel_calls, deterministic=True)
 
     dataset = tf.data.Dataset.range(first_epoch, num_epochs).flat_map(epoch_batches)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * (num_epochs - first_epoch)))
+    if not first_step:  # `fit` counts the steps that are done, and would stop at the number of those that are left
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * (num_epochs - first_epoch)))
     return dataset.prefetch(tf.data.AUTOTUNE)  # the next batch is made while the model trains on this one
 
 
@@ -179,6 +183,16 @@ def steps_per_epoch(split, batch_size):
     return len(split) // batch_size
 
 
-def _shifted(epoch_seed, number):
+def epoch_order(count, seed, epoch):
+    """(count,) the examples in the order of that epoch: batch b holds those from b * batch_size on."""
+    return tf.random.experimental.stateless_shuffle(tf.range(count), epoch_seed(seed, epoch))
+
+
+def epoch_seed(seed, epoch):
+    """(2,) int32, hashed: neighbouring epochs and neighbouring indices must not add up to the same seed."""
+    return tf.random.stateless_uniform((2,), (seed, epoch), None, None, tf.int32)
+
+
+def _shifted(seed_of_epoch, number):
     """The seed of one example or batch of an epoch."""
-    return tf.stack([epoch_seed[0], epoch_seed[1] + number])
+    return tf.stack([seed_of_epoch[0], seed_of_epoch[1] + number])

@@ -10,9 +10,10 @@ import keras
 from rich import box
 from rich.table import Table
 
-from keras_perceiver._checks import InputError, nearest, require
+from keras_perceiver._checks import nearest, require
 from keras_perceiver.inspection.costs import item_bytes, layer_cost
 from keras_perceiver.models import PRESETS, build_preset
+from keras_perceiver.models.saved import load_saved
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,7 @@ def describe(model):
         model=str(model),
         repair=nearest(model, PRESETS),
     )
-    try:
-        return describe_model(keras.models.load_model(path, compile=False))
-    except (ValueError, TypeError, OSError, KeyError) as error:
-        raise InputError(f"`{path}` must be a `.keras` file that can be loaded. {error}") from error
+    return describe_model(load_saved(path))
 
 
 def describe_model(model):

@@ -1,12 +1,37 @@
 """Training: recipes, runs that resume, metrics. Imported on demand, never by `import keras_perceiver`."""
 
+from keras_perceiver.training.best import BestEpoch
+from keras_perceiver.training.divergence import StopOnNonFiniteLoss
 from keras_perceiver.training.evaluate import evaluate
 from keras_perceiver.training.hypermodel import HyperPerceiver
+from keras_perceiver.training.initial import find_initial, freeze, take_weights
 from keras_perceiver.training.lamb import Lamb
 from keras_perceiver.training.memory import keep_freed_memory
 from keras_perceiver.training.metrics import figure_of
-from keras_perceiver.training.recipes import RECIPES, Recipe
+from keras_perceiver.training.plan import Plan
+from keras_perceiver.training.recipes import PRECISIONS, RECIPES, Recipe
+from keras_perceiver.training.resume import Checkpoints, Stopped, StopRequest
 from keras_perceiver.training.runs import Run
 from keras_perceiver.training.train import train
 
-__all__ = ["RECIPES", "HyperPerceiver", "Lamb", "Recipe", "Run", "evaluate", "figure_of", "keep_freed_memory", "train"]
+__all__ = [
+    "PRECISIONS",
+    "RECIPES",
+    "BestEpoch",
+    "Checkpoints",
+    "HyperPerceiver",
+    "Lamb",
+    "Plan",
+    "Recipe",
+    "Run",
+    "StopOnNonFiniteLoss",
+    "StopRequest",
+    "Stopped",
+    "evaluate",
+    "figure_of",
+    "find_initial",
+    "freeze",
+    "keep_freed_memory",
+    "take_weights",
+    "train",
+]

@@ -8,13 +8,15 @@ import tensorflow as tf
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, evaluation_dataset, training_dataset
+from keras_perceiver.data.pipeline import epoch_order
 
 EVALUATION_BATCH = 256
 
 
-def training_data(source, recipe, seed, *, first_epoch=0, preprocess=None, console=None):
-    """The training split of `source`, augmented as `recipe` says; see `training_dataset`."""
+def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, console=None):
+    """The training split of `source` from a position on, augmented as `recipe` says; see `training_dataset`."""
     kind = MODALITIES[source.modality]
+    first_epoch, first_step = position
     return training_dataset(
         source.splits["train"],
         batch_size=recipe.batch_size,
@@ -22,12 +24,20 @@ def training_data(source, recipe, seed, *, first_epoch=0, preprocess=None, conso
         seed=seed,
         num_epochs=recipe.epochs,
         first_epoch=first_epoch,
+        first_step=first_step,
         preprocess=kind.preprocess(source.example_shape, **(preprocess or {})),
         augment=augmentation(source, recipe),
         mix=None if kind.mix is None else kind.mix(**_settings(kind.mix, recipe)),
         hide=hiding(source, recipe),
         console=console,
     )
+
+
+def examples_of_step(source, recipe, seed, epoch, step):
+    """The names of the examples of one batch of training, or their indices in the split where they have none."""
+    split, size = source.splits["train"], recipe.batch_size
+    indices = epoch_order(len(split), seed, epoch)[step * size : (step + 1) * size].numpy()
+    return [str(i) if split.names is None else split.names[i] for i in indices]
 
 
 def evaluation_data(source, split, *, preprocess=None, clips=None, console=None):

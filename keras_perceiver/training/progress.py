@@ -20,19 +20,21 @@ class History(keras.callbacks.Callback):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One bar for the whole run: epochs, figures, steps per second, time left.
+    """One bar for the whole run: epochs, figures, examples per second, time left.
 
     Where the console is no terminal, a line is printed about every tenth of the run instead.
 
     Args:
         console: `rich.console.Console`.
         num_epochs: of the whole run.
+        batch_size: examples of a step.
     """
 
-    def __init__(self, console, num_epochs):
+    def __init__(self, console, num_epochs, batch_size):
         super().__init__()
         self.console = console
         self.num_epochs = num_epochs
+        self.batch_size = batch_size
         self.progress = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -54,7 +56,8 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         figures = "  ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "accuracy", "val_accuracy") if name in logs)
-        figures += f"  {self.params['steps'] / (time.monotonic() - self._began):,.0f} steps/s"
+        seconds = time.monotonic() - self._began
+        figures += f"  {self.params['steps'] * self.batch_size / seconds:,.0f} examples/s"
         self.progress.update(self.task, completed=epoch + 1, figures=figures)
         tenth = max(1, self.num_epochs // 10)
         if not self.console.is_terminal and ((epoch + 1) % tenth == 0 or epoch + 1 == self.num_epochs):

@@ -13,6 +13,7 @@ from keras_perceiver._checks import (
     require_one_of,
     require_positive,
 )
+from keras_perceiver.training.best import KEPT
 from keras_perceiver.training.lamb import Lamb
 from keras_perceiver.training.schedules import SCHEDULES, RunSchedule
 
@@ -28,6 +29,8 @@ def _lamb(schedule, no_decay, **settings):
 
 
 OPTIMIZERS = {"adamw": _adamw, "lamb": _lamb}
+# By name, the dtype policy of Keras with which a model is built.
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,13 @@ class Recipe:
         crop_from_epochs: random crops are left out where an example is seen less often: a model that sees each picture
             a few times learns more from it whole.
         jit_compile: whether XLA compiles the training step; worth its seconds but for the shortest runs.
+        precision: key of `PRECISIONS`: of products and activations. Weights, positions, softmax and logits are float32
+            in each; in "float16" the loss is scaled, and a step whose gradients overflow is left out.
+        gradient_accumulation_steps: steps whose gradients are averaged for one update of the weights, at least 2; None
+            for one. Schedules count updates.
+        steps_per_execution: steps that the model takes before Python hears of them; must divide the steps of an epoch.
+        patience: epochs without a better one on validation after which a run ends; None for never. See `BestEpoch`.
+        keep: "last" or "best": the epoch whose weights are kept, evaluated and exported.
     """
 
     epochs: int
@@ -94,6 +104,11 @@ class Recipe:
     max_steps: int | None = None
     crop_from_epochs: int = 0
     jit_compile: bool = True
+    precision: str = "float32"
+    gradient_accumulation_steps: int | None = None
+    steps_per_execution: int = 1
+    patience: int | None = None
+    keep: str = "last"
 
     def __post_init__(self):
         require_positive(epochs=self.epochs, batch_size=self.batch_size)
@@ -127,13 +142,19 @@ class Recipe:
         ):
             value = getattr(self, name)
             require(low <= value <= high, f"`{name}` must be a number in [{low}, {high}]", **{name: value})
-        if self.max_steps is not None:
-            require_positive(max_steps=self.max_steps)
+        for name in ("max_steps", "patience"):
+            if getattr(self, name) is not None:
+                require_positive(**{name: getattr(self, name)})
+        require_positive(steps_per_execution=self.steps_per_execution)
+        if self.gradient_accumulation_steps is not None:
+            require_at_least(2, gradient_accumulation_steps=self.gradient_accumulation_steps)
+        require_one_of(PRECISIONS, precision=self.precision)
+        require_one_of(KEPT, keep=self.keep)
         require(self.learning_rate > 0, "`learning_rate` must be positive", learning_rate=self.learning_rate)
 
     def build_optimizer(self, steps_per_epoch):
         """The Keras optimiser of a run with that many steps an epoch."""
-        steps = self.epochs * steps_per_epoch
+        steps = max(1, self.epochs * steps_per_epoch // (self.gradient_accumulation_steps or 1))
         schedule = RunSchedule(
             self.schedule,
             self.learning_rate,
@@ -150,15 +171,29 @@ class Recipe:
             global_clipnorm=self.global_clip_norm,
             use_ema=self.ema_momentum is not None,
             ema_momentum=self.ema_momentum or 0.0,
+            gradient_accumulation_steps=self.gradient_accumulation_steps,
         )
 
     def compile(self, model, steps_per_epoch, *, multi_label=False):
-        """Compiles a classifier for this recipe, its optimiser and metrics built."""
-        optimizer = self.build_optimizer(steps_per_epoch)
-        optimizer.build(model.trainable_variables)
-        model.compile(
-            optimizer, self.loss(multi_label), metrics=_metrics(model, multi_label), jit_compile=self.jit_compile
+        """Compiles a classifier for this recipe, its optimiser and metrics built.
+
+        The model must have been built with `dtype=PRECISIONS[precision]`. Where the policy is that of float16, Keras
+        puts a `LossScaleOptimizer` around the optimiser.
+        """
+        require(
+            steps_per_epoch % self.steps_per_execution == 0,
+            "`steps_per_execution` must divide the steps of an epoch",
+            steps_per_execution=self.steps_per_execution,
+            steps=steps_per_epoch,
         )
+        model.compile(
+            self.build_optimizer(steps_per_epoch),
+            self.loss(multi_label),
+            metrics=_metrics(model, multi_label),
+            jit_compile=self.jit_compile,
+            steps_per_execution=self.steps_per_execution,
+        )
+        model.optimizer.build(model.trainable_variables)
         # A first step that has to make variables is traced twice, which takes as long as compiling it.
         nothing = keras.ops.zeros((1, model.output_shape[-1]))
         model.compute_metrics(None, nothing, nothing)

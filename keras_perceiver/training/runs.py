@@ -1,14 +1,23 @@
 """The folder of a run: what is in it, and whether a run may use it."""
 
 import csv
+import io
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from keras_perceiver._checks import InputError, require, require_folder
 from keras_perceiver.data.splits import read_splits, write_splits
 
 OTHER_FOLDER = "Choose another folder with `--output`, or remove this one."
+LOCK = "lock"
+NOTHING = {LOCK, "config.json.tmp"}  # what a run leaves that was killed before it had begun
 
 
 class Run:
@@ -16,7 +25,9 @@ class Run:
 
     =========================  ==================================================================
     `config.json`              data, model and training settings, seed: what the run is known by
-    `checkpoint/`              the newest state while it trains; gone when it has finished
+    `checkpoint/`              the two newest states while it trains; gone when it has finished
+    `lock`                     while a process trains: its id; see `locked`
+    `tensorboard/`             figures of each epoch for TensorBoard, where they were asked for
     `splits.csv`               which example is in which split, where the data did not say
     `skipped.csv`              what of the data could not be used, and why, where there was anything
     `model.keras`              the trained model
@@ -48,22 +59,63 @@ class Run:
     def is_finished(self):
         return (self.folder / "metrics.json").is_file()
 
+    @contextmanager
+    def locked(self):
+        """Keeps other processes from training into the folder; made where it does not exist.
+
+        The kernel holds the lock, and lets it go with the process however that ends. (On Windows there is none.)
+
+        Raises:
+            InputError: where another process holds it, or the folder cannot be written to.
+        """
+        require_folder(output=self.folder)
+        if fcntl is None:
+            yield
+            return
+        path = self.folder / LOCK
+        with self._open_lock(path) as file:
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def _open_lock(self, path):
+        """The lock file, locked by this process."""
+        while True:
+            file = path.open("a+")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                process = file.read()
+                file.close()
+                raise InputError(
+                    f"`output` must be a folder into which no other process trains. Process {process} does. "
+                    f"Received: output={str(self.folder)!r}. {OTHER_FOLDER}"
+                ) from error
+            if path.is_file() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+            file.close()  # the one who held it removed the file in between
+
     def claim(self, config):
-        """Makes the folder this run's, or finds it to be: True where an unfinished run goes on.
+        """Makes the folder this run's, or finds it to be.
 
         Raises:
             InputError: where the folder holds a finished run, a run with another configuration,
                 or other files.
         """
         require_folder(output=self.folder)
-        if not any(self.folder.iterdir()):
+        if not {path.name for path in self.folder.iterdir()} - NOTHING:
             self.write_json("config.json", config)
-            return False
+            return
         require(
             self.has_begun,
             "`output` must be empty or hold an unfinished run",
             output=str(self.folder),
-            files=sorted(p.name for p in self.folder.iterdir())[:5],
+            files=sorted({p.name for p in self.folder.iterdir()} - NOTHING)[:5],
             repair=OTHER_FOLDER,
         )
         self.require_same(config, OTHER_FOLDER)
@@ -72,7 +124,6 @@ class Run:
             f"`output` {str(self.folder)!r} holds this very run, finished",
             repair=f"`keras-perceiver evaluate {self.folder}` repeats its figures. {OTHER_FOLDER}",
         )
-        return True
 
     def require_same(self, config, repair=""):
         """Requires the run to have these parts of a configuration; the message says what differs."""
@@ -126,20 +177,41 @@ class Run:
 
     def write_history(self, rows):
         """Writes `history.csv`, a row an epoch, from dictionaries with the same keys."""
-        path = self.folder / "history.csv"
-        temporary = path.with_name(path.name + ".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, path)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.folder / "history.csv", text.getvalue())
+
+    def save_model(self, model):
+        """Writes `model.keras`."""
+        temporary = self.model_path.with_name("unfinished.keras")  # Keras asks for this ending
+        with written(self.model_path, temporary):
+            model.save(temporary)
 
 
 def write_atomically(path, text):
     """Writes a text file so that a reader, or a run that is killed, never sees half of it."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with written(path, temporary):
+        temporary.write_text(text)
+
+
+@contextmanager
+def written(path, temporary):
+    """Puts a file that is written in the block into its place; where that fails, as on a full disk, nothing changes.
+
+    Raises:
+        InputError: where the file cannot be written.
+    """
+    try:
+        yield
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"`{path}` must be writable. ({error.strerror or error}) What was there stays; the same command goes on."
+        ) from error
 
 
 def differences(old, new, prefix=""):

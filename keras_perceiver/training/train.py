@@ -14,14 +14,18 @@ from keras_perceiver.export import export_saved_model
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
 from keras_perceiver.models.paper_presets import PAPER_PRESETS
 from keras_perceiver.models.presets import modality_of, paper_options, preset_arguments
+from keras_perceiver.training.best import BestEpoch
+from keras_perceiver.training.divergence import StopOnNonFiniteLoss
 from keras_perceiver.training.evaluate import evaluate_model
-from keras_perceiver.training.feeding import evaluation_data, file_errors, training_data
+from keras_perceiver.training.feeding import evaluation_data, examples_of_step, file_errors, training_data
+from keras_perceiver.training.initial import find_initial, freeze, take_weights
 from keras_perceiver.training.memory import keep_freed_memory
 from keras_perceiver.training.metrics import figure_of
+from keras_perceiver.training.plan import plan_run
 from keras_perceiver.training.plots import plot_confusion_matrix, plot_curves
 from keras_perceiver.training.progress import History, ProgressBar
-from keras_perceiver.training.recipes import RECIPES
-from keras_perceiver.training.resume import Checkpoints
+from keras_perceiver.training.recipes import PRECISIONS, RECIPES
+from keras_perceiver.training.resume import START, Checkpoints, StopRequest
 from keras_perceiver.training.runs import OTHER_FOLDER, Run
 
 
@@ -39,13 +43,18 @@ def train(
     base_recipe=None,
     recipe=None,
     callbacks=(),
-    checkpoint_seconds=15.0,
+    init=None,
+    frozen=(),
+    checkpoint_steps=None,
+    checkpoint_minutes=None,
+    tensorboard=False,
+    dry_run=False,
     console=None,
 ):
     """Trains a Perceiver on a data set, evaluates it on the test split and exports it.
 
-    The run leaves what `Run` describes in its folder, and a SavedModel on the shelf. The same call
-    with the same folder goes on with a run that was killed.
+    The run leaves what `Run` describes in its folder, and a SavedModel on the shelf. The same call with the same folder
+    goes on with a run that was killed, and ends with the same weights as if it had not been, see `Checkpoints`.
 
     Args:
         data: name or path of the data set, see `load_source`, or a `Source`, such as `dataset_source` makes.
@@ -62,19 +71,29 @@ def train(
         base_recipe: key of `RECIPES`; None for that of the data set or of its modality.
         recipe: dictionary of attributes of `Recipe` in place of those.
         callbacks: Keras callbacks beside the run's own.
-        checkpoint_seconds: least time between two checkpoints, which are taken at the end of an epoch.
+        init: the folder of a run, or a `.keras` file, from whose weights the model begins, see `take_weights`; None for
+            new ones.
+        frozen: names of layers that are not trained, see `freeze`.
+        checkpoint_steps, checkpoint_minutes: steps or minutes between two checkpoints; None for as often as costs
+            little, see `Checkpoints`.
+        tensorboard: whether loss, figures and learning rate of each epoch are written for TensorBoard, into the folder
+            `tensorboard` of the run.
+        dry_run: whether nothing is trained and written but a `Plan` is printed and returned.
         console: `rich.console.Console` that shows what happens; None for a new one.
 
     Returns:
         The metrics on the test split, see `classification_metrics`, with `export`: the SavedModel.
 
     Raises:
-        InputError: where the data are unknown, arguments are illegal or contradict each other, or the
-            folder holds another run; before anything is written.
+        InputError: where the data are unknown, arguments are illegal or contradict each other, the folder holds another
+            run, or another process trains into it; before anything is written. Later, where a file cannot be written,
+            and where the loss is not finite any more: checkpoints from before stay.
+        Stopped: where the process got SIGTERM or SIGINT while it trained; there is a checkpoint.
     """
     require(isinstance(seed, int) and 0 <= seed < 2**32, "`seed` must be an integer from 0 to 4,294,967,295", seed=seed)
     require_one_of(NETWORKS, network=network)
     _check_names(network, preset, base_recipe)
+    initial = None if init is None else find_initial(init)
     keep_freed_memory()
     console = console or Console()
     began = time.monotonic()
@@ -90,63 +109,103 @@ def train(
         source = continued_source(source, data, run, options, console)
     config = configuration(source, seed, network, model or {}, recipe or {}, preprocess, preset, base_recipe)
     recipe = resolved_recipe(source, recipe or {}, base_recipe)
+    config |= {"init": initial and initial.description(), "frozen": list(frozen)}
     keras.utils.set_random_seed(seed)
-    built = NETWORKS[network](**config["model"], name=f"{source.name}_{network}")
+    built = NETWORKS[network](**config["model"], name=f"{source.name}_{network}", dtype=PRECISIONS[recipe.precision])
     steps = steps_per_epoch(source.splits["train"], recipe.batch_size)
+    said = [] if initial is None else [take_weights(built, initial, source.class_names)]
+    if frozen:
+        said.append(f"frozen: {', '.join(freeze(built, frozen))}")
+    recipe.compile(built, steps, multi_label=source.is_multi_label)
+    if dry_run:
+        _say_what_is_trained(source, network, built, recipe, said, console)
+        plan = plan_run(built, source, recipe, seed, preprocess=config["preprocess"], console=console)
+        for line in plan.lines():
+            console.print(line, highlight=False, soft_wrap=True)
+        return plan
+    rows, stop = [], StopRequest()
+    best = BestEpoch(run.checkpoint_folder / "best", rows, keep=recipe.keep == "best", patience=recipe.patience)
+    checkpoints = Checkpoints(
+        run.checkpoint_folder,
+        rows,
+        every_steps=checkpoint_steps,
+        every_minutes=checkpoint_minutes,
+        stop=stop,
+        console=console,
+    )
     require_folder(shelf=shelf)
-    resumed = run.claim(config)
-    run.write_data(source)
+    with run.locked():
+        run.claim(config)
+        run.write_data(source)
+        _say_what_is_trained(source, network, built, recipe, said, console)
+        position = checkpoints.restore(built)
+        if position > (0, 0):
+            console.print(f"going on {position} of {recipe.epochs}")
+        with stop:
+            fit(
+                built,
+                source,
+                recipe.replaced(epochs=position.epoch) if best.is_over else recipe,
+                seed,
+                preprocess=config["preprocess"],
+                position=position,
+                console=console,
+                callbacks=[
+                    History(rows, run.write_history),
+                    best,
+                    checkpoints,
+                    ProgressBar(console, recipe.epochs, recipe.batch_size),
+                    *([_tensorboard(run)] if tensorboard else []),
+                    *callbacks,
+                ],
+            )
+        if recipe.keep == "best":
+            console.print(f"kept: epoch {best.restore(built)}, the best on validation")
+        run.save_model(built)
+        metrics = evaluate_model(built, source, preprocess=config["preprocess"])
+        _draw(run, rows, metrics, source)
+        export = export_saved_model(
+            built,
+            name,
+            source.class_names,
+            shelf=shelf,
+            modality=source.modality,
+            shape=source.example_shape,
+            settings=config["preprocess"],
+            multi_label=source.is_multi_label,
+        )
+        metrics["export"] = str(export)
+        metrics["seconds"] = round(time.monotonic() - began, 1)
+        run.write_json("metrics.json", metrics)
+        shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
+    console.print(f"test {figure_of(metrics)} after {metrics['seconds']:.0f} s")
+    console.print(f"run: {run.folder}", soft_wrap=True)
+    console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
+    return metrics
 
+
+def _tensorboard(run):
+    return keras.callbacks.TensorBoard(run.folder / "tensorboard", write_graph=False)
+
+
+def _say_what_is_trained(source, network, built, recipe, said, console):
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
     console.print(f"{source.name}: {sizes} examples; a {network} of {built.count_params():,} parameters")
-    for line in source.report.lines():
+    for line in [*said, *source.report.lines()]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if recipe.epochs < recipe.crop_from_epochs:
         console.print(
             f"pictures are seen {recipe.epochs} times each and are not cropped, unless `crop_min_area` asks for it"
         )
-    recipe.compile(built, steps, multi_label=source.is_multi_label)
-    rows = []
-    checkpoints = Checkpoints(run.checkpoint_folder, rows, checkpoint_seconds)
-    done = checkpoints.restore(built) if resumed else 0
-    if done:
-        console.print(f"going on after epoch {done} of {recipe.epochs}")
-    fit(
-        built,
-        source,
-        recipe,
-        seed,
-        preprocess=config["preprocess"],
-        first_epoch=done,
-        console=console,
-        callbacks=[History(rows, run.write_history), checkpoints, ProgressBar(console, recipe.epochs), *callbacks],
-    )
-    built.save(run.model_path)
 
-    metrics = evaluate_model(built, source, preprocess=config["preprocess"])
+
+def _draw(run, rows, metrics, source):
+    """The pictures of a run."""
     plot_curves(rows, run.folder / "curves.png")
     if not source.is_multi_label:
         plot_confusion_matrix(
             metrics["confusion_matrix"], source.class_names, metrics["accuracy"], run.folder / "confusion_matrix.png"
         )
-    export = export_saved_model(
-        built,
-        name,
-        source.class_names,
-        shelf=shelf,
-        modality=source.modality,
-        shape=source.example_shape,
-        settings=config["preprocess"],
-        multi_label=source.is_multi_label,
-    )
-    metrics["export"] = str(export)
-    metrics["seconds"] = round(time.monotonic() - began, 1)
-    run.write_json("metrics.json", metrics)
-    shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
-    console.print(f"test {figure_of(metrics)} after {metrics['seconds']:.0f} s")
-    console.print(f"run: {run.folder}", soft_wrap=True)
-    console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
-    return metrics
 
 
 def continued_source(source, data, run, options, console):
@@ -231,17 +290,26 @@ def resolved_recipe(source, overrides, base=None):
     return RECIPES[base or source.preset].resolved(len(source.splits["train"]), **overrides)
 
 
-def fit(network, source, recipe, seed, *, preprocess=None, first_epoch=0, callbacks=(), console=None):
+def fit(network, source, recipe, seed, *, preprocess=None, position=START, callbacks=(), console=None):
     """Trains a compiled classifier on the train split of `source`, with its validation split beside."""
+
+    def examples(epoch, step):
+        return examples_of_step(source, recipe, seed, epoch, step)
+
     with file_errors():
         network.fit(
-            training_data(source, recipe, seed, first_epoch=first_epoch, preprocess=preprocess, console=console),
-            initial_epoch=first_epoch,
+            training_data(source, recipe, seed, position=position, preprocess=preprocess, console=console),
+            initial_epoch=position.epoch,
             epochs=recipe.epochs,
             steps_per_epoch=steps_per_epoch(source.splits["train"], recipe.batch_size),
             validation_data=evaluation_data(source, "validation", preprocess=preprocess, console=console),
-            # The average of the weights, where there is one, is what is evaluated; Keras keeps it in the end.
-            callbacks=[*([keras.callbacks.SwapEMAWeights()] if recipe.ema_momentum is not None else []), *callbacks],
+            # The average of the weights, where there is one, is what is evaluated; Keras keeps it in the end. Put back
+            # behind the others: they see what was validated.
+            callbacks=[
+                StopOnNonFiniteLoss(examples),
+                *callbacks,
+                *([keras.callbacks.SwapEMAWeights()] if recipe.ema_momentum is not None else []),
+            ],
             shuffle=False,  # the data set shuffles itself
             verbose=0,
         )

@@ -96,6 +96,15 @@ def test_peers_says_what_it_leaves_out_and_compares_medians_of_rounds(tmp_path, 
     assert [(row[0], float(row[2]), float(row[-1])) for row in rows] == [("factored", 2.0, 1.0), ("textbook", 6.0, 3.0)]
 
 
+def test_training_prints_what_checkpoints_cost_and_the_memory(capsys, benchmark_module):
+    benchmark_module("training").main(["--steps=20", "--every-steps=5", "--no-jit"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("20 steps in")
+    assert lines[1].startswith("checkpoints: 5 of ")
+    assert len(lines[2].split(": ")[1].split()) == 10
+    assert lines[3].startswith("grown by")
+
+
 def test_start_up_prints_every_stage():
     command = [sys.executable, str(FOLDER / "start_up.py"), "--small", "--repeats=1", "--modes=ops"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()

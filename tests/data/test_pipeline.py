@@ -70,9 +70,31 @@ def test_a_resumed_run_sees_the_batches_that_it_would_have_seen():
     def noisy(x, seed):
         return x + tf.random.stateless_uniform((1, 1, 1), seed)
 
-    whole = [x.numpy() for x, _ in training(augment=noisy)]
-    rest = [x.numpy() for x, _ in training(augment=noisy, first_epoch=2)]
-    np.testing.assert_array_equal(whole[6:], rest)
+    def shifted(x, y, seed):
+        return x + tf.random.stateless_uniform((), seed), y
+
+    whole = [x.numpy() for x, _ in training(augment=noisy, mix=shifted)]
+    for first_epoch, first_step in ((2, 0), (2, 2), (0, 1), (1, 3)):
+        rest = training(augment=noisy, mix=shifted, first_epoch=first_epoch, first_step=first_step)
+        np.testing.assert_array_equal(whole[3 * first_epoch + first_step :], [x.numpy() for x, _ in rest])
+    assert list(training(first_epoch=3, first_step=3)) == []
+
+
+def test_a_resumed_run_does_not_read_what_is_done():
+    read = []
+
+    def fetch(i):
+        read.append(i)
+        return SPLIT.examples[i]
+
+    # More bytes than are kept, so that examples are read when they are asked for.
+    lazy = Split(Lazy(fetch, range(COUNT), (1, 1, 1), np.uint8), SPLIT.labels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "CACHE_BYTES", 0)
+        batches = who(training(split=lazy, num_epochs=1, first_step=2))
+    assert sorted(read) == sorted(batches[0])
+    order = pipeline.epoch_order(COUNT, 5, 0).numpy()
+    assert batches == [order[14:].tolist()]
 
 
 def test_augmentation_draws_anew_for_each_example_and_epoch():

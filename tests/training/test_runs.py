@@ -12,8 +12,9 @@ CONFIG = {"data": "digits", "model": {"num_latents": 7, "input_shape": (8, 8, 1)
 
 
 def test_an_unfinished_run_of_the_same_configuration_goes_on(tmp_path):
-    assert Run(tmp_path / "run").claim(CONFIG) is False
-    assert Run(tmp_path / "run").claim(CONFIG) is True
+    Run(tmp_path / "run").claim(CONFIG)
+    Run(tmp_path / "run").claim(CONFIG)
+    assert Run(tmp_path / "run").config()["seed"] == 0
 
 
 def test_a_run_of_another_configuration_is_refused_with_what_differs(tmp_path):

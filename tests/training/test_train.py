@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from rich.console import Console
 
 from keras_perceiver import build_classifier, training
 from keras_perceiver._checks import InputError
@@ -91,21 +93,21 @@ class Kill(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_a_killed_run_ends_like_one_that_was_never_killed(tmp_path):
-    arguments = {"seed": 5, "model": TINY_MODEL, "recipe": TINY_RECIPE, "shelf": tmp_path, "console": quiet()}
-    training.train("digits", output=tmp_path / "whole", **arguments)
+def test_a_killed_run_ends_like_one_that_was_never_killed(tmp_path, tiny_run):
+    """Killed within an epoch; `tests/kill.py` does it to whole processes, at random moments."""
+    killed = Run(tmp_path / "killed")
+    arguments = {"output": killed.folder, "shelf": tmp_path, "seed": 3, "model": TINY_MODEL, "recipe": TINY_RECIPE}
     with pytest.raises(KeyboardInterrupt):
-        training.train(
-            "digits", output=tmp_path / "killed", callbacks=[Kill(epoch=2)], checkpoint_seconds=0.0, **arguments
-        )
-    assert not Run(tmp_path / "killed").is_finished
-    training.train("digits", output=tmp_path / "killed", **arguments)
-
-    histories = [(tmp_path / name / "history.csv").read_text() for name in ("whole", "killed")]
-    assert histories[0] == histories[1]
-    models = [keras.models.load_model(tmp_path / name / "model.keras") for name in ("whole", "killed")]
+        training.train("digits", callbacks=[Kill(epoch=1, batch=7)], checkpoint_steps=5, console=quiet(), **arguments)
+    assert not killed.is_finished
+    console = Console(file=io.StringIO())
+    training.train("digits", console=console, **arguments)
+    assert "going on after step 5 of epoch 2 of 3" in console.file.getvalue()
+    assert (killed.folder / "history.csv").read_text() == (tiny_run.folder / "history.csv").read_text()
+    models = [keras.models.load_model(run.model_path) for run in (tiny_run, killed)]
     for ours, theirs in zip(*(model.weights for model in models), strict=True):
-        np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
+        assert ours.numpy().tobytes() == theirs.numpy().tobytes(), ours.path
+    assert {p.name for p in killed.folder.iterdir()} == {p.name for p in tiny_run.folder.iterdir()}
 
 
 def test_a_run_that_exists_is_refused_before_anything_is_trained(tiny_run):

@@ -1,19 +1,19 @@
 """The `keras-perceiver` command: every verb is one call into the library with the same names."""
 
-import importlib
 import json
-import sys
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from keras_perceiver._checks import InputError, printable
+from keras_perceiver._checks import printable
+from keras_perceiver.cli_exports import export
+from keras_perceiver.cli_tools import AsJson
+from keras_perceiver.cli_tools import library as _library
+from keras_perceiver.cli_tools import make_console as _console
 
 app = typer.Typer(
     name="keras-perceiver",
@@ -109,8 +109,6 @@ AUGMENTATION_OPTIONS = (
     "time_masks",
     "frequency_masks",
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.command()
@@ -306,6 +304,9 @@ def predict(
     _console().print(table)
 
 
+app.command()(export)
+
+
 @app.command()
 def describe(
     model: Annotated[
@@ -353,22 +354,6 @@ def _chosen(options, names):
 
 def _preprocess(permute_pixels, audio_input, num_mel_bins):
     return {"permute_seed": permute_pixels, "audio_input": audio_input, "num_mel_bins": num_mel_bins}
-
-
-def _console():
-    """A console as wide as the terminal; wide enough for every table where the output goes to a file."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
-
-
-@contextmanager
-def _library(part):
-    """Imports one part of the library when a verb needs it; its `InputError` ends with one message and code 2."""
-    try:
-        yield importlib.import_module(f"keras_perceiver.{part}")
-    except InputError as error:
-        print(f"keras-perceiver: {printable(str(error))}", file=sys.stderr)
-        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import tensorflow as tf
 from keras_perceiver._checks import InputError, require, require_positive
 from keras_perceiver.data import MODALITIES
 from keras_perceiver.data.pipeline import fields
-from keras_perceiver.export.saved_model import DESCRIPTION, versions
+from keras_perceiver.export.endpoints import read_clips
+from keras_perceiver.export.shelf import DESCRIPTION, versions
 
 BATCH = 64  # files at once: bounds memory
 
@@ -66,16 +67,9 @@ class SavedClassifier:
         kind, shape = self.modality, self.input_shape
         if kind.clip is None:
             return self.probabilities(np.stack([kind.read(file, shape, **options) for file in files]))
-        means = tf.stack([self.logits(self._clips(file, **options)).mean(axis=0) for file in files])
+        clips = (read_clips(kind, shape, file, **options) for file in files)
+        means = tf.stack([self.logits(clip).mean(axis=0) for clip in clips])
         return (tf.nn.sigmoid(means) if self.is_multi_label else tf.nn.softmax(means)).numpy()
-
-    def _clips(self, file, **options):
-        """The clips of one file, `{input: (clips, ..)}`."""
-        kind, shape = self.modality, self.input_shape
-        example = kind.read(file, shape, **options)
-        count = kind.count_of(example, shape)
-        clips = [kind.clip(fields(example), shape, number, count) for number in range(count)]
-        return {name: tf.stack([clip[name] for clip in clips]) for name in clips[0]}
 
     def _answer(self, inputs):
         specs = self.modality.served(self.input_shape)

@@ -52,7 +52,7 @@ def pixels(count, seed=3):
 def test_the_export_equals_the_live_model_in_a_process_without_the_package(model, tmp_path):
     images = pixels(11)
     live = keras.ops.convert_to_numpy(model(normalize_pixels(images)))
-    folder = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    folder = export_saved_model(model, "animals", NAMES, shelf=tmp_path).folder
     np.save(tmp_path / "images.npy", images)
     script = [sys.executable, "-c", ANSWER, str(folder), str(tmp_path / "images.npy"), str(tmp_path / "answer.npz")]
     subprocess.run(script, check=True, cwd=tmp_path, capture_output=True)
@@ -74,10 +74,10 @@ def test_a_keras_file_equals_the_live_model(model, tmp_path):
 
 
 def test_each_export_is_a_new_version_and_the_old_one_stays(model, tmp_path):
-    first = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    first = export_saved_model(model, "animals", NAMES, shelf=tmp_path).folder
     before = SavedClassifier(first).logits(pixels(2))
     model.get_layer("logits").bias.assign(np.ones(3))
-    second = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    second = export_saved_model(model, "animals", NAMES, shelf=tmp_path).folder
     assert [first.name, second.name] == ["1", "2"]
     np.testing.assert_array_equal(SavedClassifier(first).logits(pixels(2)), before)
     newest = SavedClassifier(tmp_path / "animals")
@@ -86,7 +86,7 @@ def test_each_export_is_a_new_version_and_the_old_one_stays(model, tmp_path):
 
 
 def test_an_export_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_perceiver.export.saved_model._write", lambda *_: 1 / 0)
+    monkeypatch.setattr("keras_perceiver.export.saved_model.write_warm_up", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_saved_model(model, "animals", NAMES, shelf=tmp_path)
     assert list((tmp_path / "animals").iterdir()) == []
@@ -107,7 +107,7 @@ def test_class_names_that_do_not_fit_are_refused(model, tmp_path):
 def test_predictions_name_the_best_classes_of_each_file(model, tmp_path, monkeypatch):
     from PIL import Image
 
-    folder = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    folder = export_saved_model(model, "animals", NAMES, shelf=tmp_path).folder
     images, files = pixels(4), []
     for i, image in enumerate(images):
         files.append(tmp_path / f"{i}.png")
@@ -134,7 +134,7 @@ def test_what_is_no_export_is_refused(tmp_path, model):
         SavedClassifier(tmp_path / "nowhere")
     with pytest.raises(InputError, match="`saved_model` must be the folder of a SavedModel"):
         SavedClassifier(tmp_path)
-    folder = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    folder = export_saved_model(model, "animals", NAMES, shelf=tmp_path).folder
     (folder / "saved_model.pb").write_bytes(b"broken")
     with pytest.raises(InputError, match="must be whole"):
         SavedClassifier(folder)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_perceiver._checks import printable
-from keras_perceiver.cli_exports import export
+from keras_perceiver.cli_exports import benchmark, export
 from keras_perceiver.cli_tools import AsJson
 from keras_perceiver.cli_tools import library as _library
 from keras_perceiver.cli_tools import make_console as _console
@@ -305,6 +305,7 @@ def predict(
 
 
 app.command()(export)
+app.command()(benchmark)
 
 
 @app.command()

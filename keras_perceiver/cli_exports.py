@@ -1,6 +1,7 @@
-"""The verbs of the command for what has been trained: export."""
+"""The verbs of the command for what has been trained: export and benchmark."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -43,3 +44,24 @@ def export(
         return
     for line in [*done.lines(), f"export: {done.folder}"]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def benchmark(
+    models: Annotated[
+        list[Path], typer.Argument(help="Folders of SavedModels, of LiteRT files, or of runs: then the live model.")
+    ],
+    batch_size: Annotated[list[int] | None, typer.Option(help="Examples at once.", show_default="1, 8, 32")] = None,
+    threads: Annotated[list[int] | None, typer.Option(help="Of an export's runtime.", show_default="1, 2")] = None,
+    seconds: Annotated[float, typer.Option(help="How long each combination is timed.")] = 1.0,
+    picture: Annotated[Path | None, typer.Option(help="A PNG to draw.", show_default="none")] = None,
+    as_json: AsJson = False,
+):
+    """Time models: latency (median, 90 and 99 %) and throughput, by batch size and threads."""
+    with library("export") as exporting:
+        timings = exporting.benchmark(
+            models, batch_sizes=batch_size or (1, 8, 32), threads=threads or (1, 2), seconds=seconds, picture=picture
+        )
+    if as_json:
+        print(json.dumps([asdict(timing) for timing in timings], indent=2))
+    else:
+        make_console().print(exporting.timings_table(timings))

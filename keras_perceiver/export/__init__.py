@@ -1,5 +1,6 @@
 """Trained models -> what serves them. Imported on demand, never by `import keras_perceiver`."""
 
+from keras_perceiver.export.benchmark import Timing, benchmark, timings_table
 from keras_perceiver.export.litert import QUANTIZE, export_litert
 from keras_perceiver.export.predict import Prediction, SavedClassifier, predict
 from keras_perceiver.export.saved_model import export_saved_model
@@ -10,7 +11,10 @@ __all__ = [
     "Export",
     "Prediction",
     "SavedClassifier",
+    "Timing",
+    "benchmark",
     "export_litert",
     "export_saved_model",
     "predict",
+    "timings_table",
 ]

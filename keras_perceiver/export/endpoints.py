@@ -87,22 +87,27 @@ class Served:
         """Of each class, (B, classes)."""
         return tf.nn.sigmoid(logits) if self.is_multi_label else tf.nn.softmax(logits)
 
-    def noise(self, count, seed=0):
-        """`{input: (count, ..)}` of no meaning, for where there are no examples: uniform, and nothing masked."""
-        rng, low, high = np.random.default_rng(seed), *self.kind.range
-        made = {}
-        for name, (shape, dtype) in self.inputs.items():
-            if dtype == "float32":
-                made[name] = rng.uniform(-1 if low is None else low, high or 1, (count, *shape)).astype(dtype)
-            else:  # a mask, or how long each example is
-                whole = True if dtype == "bool" else next(iter(self.inputs.values()))[0][0]
-                made[name] = np.full((count, *shape), whole, dtype)
-        return made
+    def noise(self, count):
+        """`noise` for this model."""
+        return noise(self.kind, self.shape, count)
 
     def files(self, examples):
         """Files as `from_bytes` takes them, one for each of these raw examples: a list of bytes."""
         count = len(next(iter(examples.values())))
         return [self.kind.encode({n: x[i] for n, x in examples.items()}, self.shape) for i in range(count)]
+
+
+def noise(kind, shape, count, seed=0):
+    """`{input: (count, ..)}` of no meaning, for where there are no examples: uniform, and nothing masked."""
+    rng, low, high = np.random.default_rng(seed), *kind.range
+    inputs, made = kind.served(shape), {}
+    for name, (size, dtype) in inputs.items():
+        if dtype == "float32":
+            made[name] = rng.uniform(-1 if low is None else low, high or 1, (count, *size)).astype(dtype)
+        else:  # a mask, or how long each example is
+            whole = True if dtype == "bool" else next(iter(inputs.values()))[0][0]
+            made[name] = np.full((count, *size), whole, dtype)
+    return made
 
 
 def read_clips(kind, shape, file, **options):
@@ -122,6 +127,7 @@ def in_float32(model):
     Mixed precision is a matter of training: a server's processor may not know bfloat16, and LiteRT converts none.
     """
     config = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)
     precise = _in_float32(config)
     if precise == config:
         return model
@@ -135,7 +141,7 @@ def _in_float32(config):
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy" and "float" in config["config"]["name"]:
             return {**config, "config": {**config["config"], "name": "float32"}}
-        return {name: _in_float32(value) for name, value in config.items() if name != "compile_config"}
+        return {name: _in_float32(value) for name, value in config.items()}
     if isinstance(config, list):
         return [_in_float32(value) for value in config]
     return config

@@ -7,16 +7,16 @@ import tempfile
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require, require_above, require_one_of
+from keras_perceiver.export.benchmark import time_export
 from keras_perceiver.export.endpoints import Served
-from keras_perceiver.export.parity import REPORT, FreshProcess, compare, expected_answers, require_parity, write_inputs
+from keras_perceiver.export.parity import REPORT, compare, expected_answers, require_parity
 from keras_perceiver.export.shelf import (
     DESCRIPTION,
+    LITERT_FILE,
     MODEL_CARD,
     Export,
     check_name,
@@ -26,8 +26,8 @@ from keras_perceiver.export.shelf import (
     write_json,
 )
 
-MODEL = "model.tflite"
 THREADS = (1, 2)  # with which the latency is measured
+SECONDS = 0.5  # for each
 BATCH = 32  # examples that are compared at once
 
 
@@ -106,7 +106,7 @@ def export_litert(
     description = {**describe_export(served, home, class_names, provenance), "quantize": quantize}
     content = convert(served, quantize, calibration)
     with new_version(shelf, home) as (folder, published):
-        (folder / MODEL).write_bytes(content)
+        (folder / LITERT_FILE).write_bytes(content)
         report = _measured(served, folder, examples, figure, limits)
         write_json(folder / DESCRIPTION, description)
         write_json(folder / REPORT, report)
@@ -176,7 +176,7 @@ def _measured(served, folder, examples, figure, limits):
             return float((logits.argmax(axis=1) == best).mean())
 
     report |= {
-        "bytes": (folder / MODEL).stat().st_size,
+        "bytes": (folder / LITERT_FILE).stat().st_size,
         "logit_difference": report["endpoints"]["serving_default"]["logits"]["relative"],
         "examples": "noise" if is_noise else "held-out",
         "num_examples": count,
@@ -184,7 +184,7 @@ def _measured(served, folder, examples, figure, limits):
         "figure": figure(found),
         "model_figure": figure(live),
         "points_allowed": limits.points,
-        "latency": {str(threads): latency("litert", folder, examples, threads) for threads in THREADS},
+        "latency": {str(threads): _latency(folder, examples, threads) for threads in THREADS},
     }
     lost = 100 * (report["model_figure"] - report["figure"])
     require(
@@ -196,22 +196,10 @@ def _measured(served, folder, examples, figure, limits):
     return report
 
 
-def latency(artefact_format, folder, examples, threads, batch_size=1, seconds=0.5):
-    """Milliseconds of one call in a fresh process: `median`, `p90`, `p99`, and `calls`, how many were timed."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "inputs.npz"
-        write_inputs(path, {"serving_default": {name: x[:batch_size] for name, x in examples.items()}})
-        said = FreshProcess.of(artefact_format).ask(
-            folder=str(folder),
-            endpoints=["serving_default"],
-            inputs=str(path),
-            threads=threads,
-            batch_sizes=[batch_size],
-            seconds=seconds,
-        )
-    times = said["milliseconds"][str(batch_size)]
-    median, p90, p99 = np.percentile(times, (50, 90, 99))
-    return {"median": float(median), "p90": float(p90), "p99": float(p99), "calls": len(times)}
+def _latency(folder, examples, threads):
+    """Milliseconds of one example: `median`, `p90`, `p99`, and `calls`, how many were timed."""
+    (timing,) = time_export(folder, "litert", threads, [1], SECONDS, examples)
+    return {name: getattr(timing, name) for name in ("median", "p90", "p99", "calls")}
 
 
 @contextmanager

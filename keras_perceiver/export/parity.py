@@ -17,13 +17,14 @@ from keras_perceiver.export import fresh_process
 from keras_perceiver.export.endpoints import read_clips
 
 BATCH_SIZES = (1, 3, 12)  # of the examples that are compared, one batch after the other
+LIVE_BATCH = 32  # examples that the live model is given at once: bounds memory
 REPORT = "parity.json"  # beside the artefact
 
 
 class FreshProcess:
     """A process that runs artefacts of one format, `fresh_process`, and answers one request after the other."""
 
-    _running: ClassVar[dict] = {}  # by format: it takes seconds to start
+    _running: ClassVar[dict] = {}  # by format and threads: it takes seconds to start, and stays until Python ends
 
     def __init__(self, artefact_format):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
@@ -38,11 +39,11 @@ class FreshProcess:
         atexit.register(self.close)
 
     @classmethod
-    def of(cls, artefact_format):
-        """The one of this format, started where none runs."""
-        process = cls._running.get(artefact_format)
+    def of(cls, artefact_format, threads=None):
+        """The one of this format, and of these threads where its runtime sets them once; started where none runs."""
+        process = cls._running.get((artefact_format, threads))
         if process is None or process._process.poll() is not None:
-            process = cls._running[artefact_format] = cls(artefact_format)
+            process = cls._running[artefact_format, threads] = cls(artefact_format)
         return process
 
     def ask(self, **request):
@@ -81,7 +82,7 @@ def expected_answers(served, endpoints, examples):
     """
     inputs, answers = dict.fromkeys(endpoints, examples), {}
     with tf.device("CPU"):  # a graphics card may multiply in fewer digits
-        live = {name: value.numpy() for name, value in served.forward(examples).items()}
+        live = _forward(served, examples)
         answers["serving_default"] = _with_probabilities(served, live["logits"])
         if "embed" in endpoints:
             answers["embed"] = {name: live[name] for name in ("latent_array", "latent_mean")}
@@ -90,8 +91,9 @@ def expected_answers(served, endpoints, examples):
             inputs["from_bytes"] = {"encoded": files}
             clips = [read_clips(served.kind, served.shape, file) for file in files]
             counts = [len(next(iter(clip.values()))) for clip in clips]
-            logits = served.forward({name: tf.concat([c[name] for c in clips], 0) for name in served.inputs})["logits"]
-            means = np.stack([part.mean(axis=0) for part in np.split(logits.numpy(), np.cumsum(counts)[:-1])])
+            whole = {name: np.concatenate([clip[name] for clip in clips]) for name in served.inputs}
+            logits = _forward(served, whole)["logits"]
+            means = np.stack([part.mean(axis=0) for part in np.split(logits, np.cumsum(counts)[:-1])])
             answers["from_bytes"] = {**_with_probabilities(served, means), "valid": np.ones(len(files), bool)}
     return inputs, answers
 
@@ -164,6 +166,16 @@ def write_inputs(path, inputs):
                 value = np.frombuffer(b"".join(value), np.uint8)
             arrays[f"{endpoint}/{name}"] = np.asarray(value)
     np.savez(path, **arrays)
+
+
+def _forward(served, examples):
+    """`Served.forward` of any number of examples: `{output: (n, ..)}`."""
+    count = len(next(iter(examples.values())))
+    parts = [
+        served.forward({name: tf.constant(x[start : start + LIVE_BATCH]) for name, x in examples.items()})
+        for start in range(0, count, LIVE_BATCH)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _with_probabilities(served, logits):

@@ -1,8 +1,6 @@
 """Asks a SavedModel about files; only TensorFlow runs it, no Python of this package is in the graph."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +9,7 @@ from keras_perceiver._checks import InputError, require, require_positive
 from keras_perceiver.data import MODALITIES
 from keras_perceiver.data.pipeline import fields
 from keras_perceiver.export.endpoints import read_clips
-from keras_perceiver.export.shelf import DESCRIPTION, versions
+from keras_perceiver.export.shelf import find_export, read_description
 
 BATCH = 64  # files at once: bounds memory
 
@@ -36,18 +34,16 @@ class SavedClassifier:
     """
 
     def __init__(self, folder):
-        self.folder = _newest_version(Path(folder))
+        self.folder, artefact_format = find_export(folder, argument="saved_model")
+        require(artefact_format == "saved_model", "`saved_model` must be a SavedModel", saved_model=str(folder))
+        description = read_description(self.folder, artefact_format)
         try:
-            description = json.loads((self.folder / "assets.extra" / DESCRIPTION).read_text())
             self.class_names = tuple(description["class_names"])
             self.modality = MODALITIES[description["modality"]]
             self.is_multi_label = bool(description["multi_label"])
             self.input_shape = tuple(description["input"]["shape"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"`saved_model` must have been exported by keras-perceiver, with a readable "
-                f"`assets.extra/{DESCRIPTION}`. Received: saved_model={str(folder)!r}. {error}"
-            ) from error
+        except (KeyError, TypeError) as error:
+            raise InputError(f"The description of {str(folder)!r} must be keras-perceiver's own. {error!r}") from error
         try:
             self._loaded = tf.saved_model.load(self.folder)
             self._endpoint = self._loaded.signatures["serving_default"]
@@ -105,17 +101,3 @@ def predict(saved_model, files, *, top=3, invert=False):
         classes = tuple(model.class_names[i] for i in best)
         predictions.append(Prediction(str(file), classes, tuple(float(row[i]) for i in best)))
     return predictions
-
-
-def _newest_version(folder):
-    require(folder.is_dir(), "`saved_model` must be a folder", saved_model=str(folder))
-    if (folder / "saved_model.pb").is_file():
-        return folder
-    numbers = versions(folder)
-    require(
-        bool(numbers) and (folder / str(numbers[-1]) / "saved_model.pb").is_file(),
-        "`saved_model` must be the folder of a SavedModel, or of its versions",
-        saved_model=str(folder),
-        repair="`keras-perceiver train` exports one to saved_models/<name>/<version>/.",
-    )
-    return folder / str(numbers[-1])

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras_perceiver
-from keras_perceiver._checks import printable, require
+from keras_perceiver._checks import InputError, printable, require
 
 DESCRIPTION = (
     "perceiver.json"  # in `assets.extra/` of a SavedModel, which TensorFlow leaves alone; beside a LiteRT file
 )
 MODEL_CARD = "README.md"
+LITERT_FILE = "model.tflite"
+ARTEFACTS = {"saved_model.pb": "saved_model", LITERT_FILE: "litert"}  # the file by which a format is known
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,36 @@ def check_name(name):
 def versions(home):
     """The versions that lie in the folder of a model, ascending."""
     return sorted(int(p.name) for p in Path(home).iterdir() if p.is_dir() and p.name.isdigit())
+
+
+def find_export(folder, argument="model"):
+    """`(folder of an export, "saved_model" or "litert")` in a folder of one version, or of several: the newest.
+
+    Raises:
+        InputError: where there is none; `argument` is how the message calls the folder.
+    """
+    folder = Path(folder)
+    require(folder.is_dir(), f"`{argument}` must be a folder", **{argument: str(folder)})
+    newest = [folder / str(number) for number in versions(folder)[-1:]]
+    for candidate in (folder, *newest):
+        for name, artefact_format in ARTEFACTS.items():
+            if (candidate / name).is_file():
+                return candidate, artefact_format
+    raise InputError(
+        f"`{argument}` must be the folder of a SavedModel or a LiteRT file, or of its versions. Received: "
+        f"{argument}={str(folder)!r}. `keras-perceiver train` exports one to saved_models/<name>/<version>/."
+    )
+
+
+def read_description(folder, artefact_format):
+    """The content of an export's `DESCRIPTION`."""
+    path = folder / ("assets.extra" if artefact_format == "saved_model" else "") / DESCRIPTION
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"What is served must have been exported by keras-perceiver, with a readable `{path}`. {error}"
+        ) from error
 
 
 @contextmanager

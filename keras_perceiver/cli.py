@@ -289,11 +289,18 @@ def predict(
     files: Annotated[list[Path], typer.Argument(help="Files of the kind that the model was trained on.")],
     top: Annotated[int, typer.Option(help="Classes to print per file.", min=1)] = 3,
     invert: Annotated[bool, typer.Option("--invert", help="For dark ink on white.")] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask TensorFlow Serving: HOST:PORT for gRPC, http://HOST:PORT for REST.", show_default="none"
+        ),
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for one request to the server.")] = 10.0,
     as_json: AsJson = False,
 ):
     """Ask an exported model about files."""
     with _library("export") as export:
-        predictions = export.predict(saved_model, files, top=top, invert=invert)
+        predictions = export.predict(saved_model, files, top=top, invert=invert, server=server, timeout=timeout)
     if as_json:
         print(json.dumps([asdict(p) for p in predictions], indent=2))
         return

@@ -49,7 +49,8 @@ def image_decoder(shape):
     """A function of the bytes of a JPEG or PNG file that returns `{"image": (1, H, W, c) float32 in [0, 255]}`.
 
     As `read_image`, but for the orientation of the camera, which is not applied; 16 bits become 8 by leaving out the
-    lower ones. A file of more than `MAX_PIXELS` pixels is refused before it is decoded.
+    lower ones; and a JPEG that is far larger is averaged pixel by pixel, which may differ by a few levels. A file
+    of more than `MAX_PIXELS` pixels is refused before it is decoded.
     """
     height, width, channels = shape
 

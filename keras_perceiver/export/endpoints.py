@@ -128,20 +128,23 @@ def in_float32(model):
     """
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)
-    precise = _in_float32(config)
-    if precise == config:
+    policies = [policy for policy in _policies(config) if "float" in policy["name"]]
+    if all(policy["name"] == "float32" for policy in policies):
         return model
-    twin = keras.saving.deserialize_keras_object(precise)
-    twin.set_weights([np.asarray(w.numpy(), np.float32) for w in map(keras.ops.convert_to_tensor, model.weights)])
+    for policy in policies:
+        policy["name"] = "float32"
+    twin = keras.saving.deserialize_keras_object(config)
+    twin.set_weights([np.asarray(tf.cast(tf.convert_to_tensor(weight), tf.float32)) for weight in model.weights])
     return twin
 
 
-def _in_float32(config):
-    """A serialised object with every policy of floating point in float32."""
+def _policies(config):
+    """The configuration, `{"name": ..}`, of every dtype policy in a serialised object."""
     if isinstance(config, dict):
-        if config.get("class_name") == "DTypePolicy" and "float" in config["config"]["name"]:
-            return {**config, "config": {**config["config"], "name": "float32"}}
-        return {name: _in_float32(value) for name, value in config.items()}
-    if isinstance(config, list):
-        return [_in_float32(value) for value in config]
-    return config
+        if config.get("class_name") == "DTypePolicy":
+            yield config["config"]
+        for value in config.values():
+            yield from _policies(value)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            yield from _policies(value)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_perceiver._checks import InputError, require, require_positive
 from keras_perceiver.data import MODALITIES
 from keras_perceiver.data.pipeline import fields
+from keras_perceiver.export.client import ServedModel
 from keras_perceiver.export.endpoints import read_clips
 from keras_perceiver.export.shelf import find_export, read_description
 
@@ -28,12 +29,15 @@ class SavedClassifier:
 
     Args:
         folder: `<shelf>/<name>/<version>/`, or `<shelf>/<name>/` for its newest version.
+        server: see `ServedModel`: who is asked in place of the SavedModel, which then says alone what the model takes
+            and what its classes are called; None for none.
+        timeout: seconds for one request to the server.
 
     Raises:
         InputError: where the folder is not such a SavedModel.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, server=None, timeout=10.0):
         self.folder, artefact_format = find_export(folder, argument="saved_model")
         require(artefact_format == "saved_model", "`saved_model` must be a SavedModel", saved_model=str(folder))
         description = read_description(self.folder, artefact_format)
@@ -44,19 +48,18 @@ class SavedClassifier:
             self.input_shape = tuple(description["input"]["shape"])
         except (KeyError, TypeError) as error:
             raise InputError(f"The description of {str(folder)!r} must be keras-perceiver's own. {error!r}") from error
-        try:
-            self._loaded = tf.saved_model.load(self.folder)
-            self._endpoint = self._loaded.signatures["serving_default"]
-        except (OSError, KeyError, tf.errors.OpError) as error:
-            raise InputError(f"`saved_model` {str(self.folder)!r} must be whole. {error}") from error
+        if server is None:
+            self._ask = self._load()
+        else:
+            self._ask = ServedModel(server, description["name"], timeout=timeout).ask
 
     def logits(self, inputs):
         """What the model takes, an array such as (B, H, W, c) or `{input: array}` -> (B, classes) float32."""
-        return self._answer(inputs)["logits"].numpy()
+        return self._answer(inputs)["logits"]
 
     def probabilities(self, inputs):
         """As `logits`, as probabilities: each row sums to one, unless an example may have several labels."""
-        return self._answer(inputs)["probabilities"].numpy()
+        return self._answer(inputs)["probabilities"]
 
     def probabilities_of(self, files, **options):
         """(files, classes) of files; `options` are of their reader. The logits of several clips of one are averaged."""
@@ -71,10 +74,25 @@ class SavedClassifier:
         specs = self.modality.served(self.input_shape)
         inputs = inputs if isinstance(inputs, dict) else fields(np.asarray(inputs))
         inputs = inputs if isinstance(inputs, dict) else {next(iter(specs)): inputs}
-        return self._endpoint(**{name: tf.cast(inputs[name], dtype) for name, (_, dtype) in specs.items()})
+        return self._ask({name: tf.cast(inputs[name], dtype).numpy() for name, (_, dtype) in specs.items()})
+
+    def _load(self):
+        """A function of `{input: array}` that asks the SavedModel here."""
+        try:
+            loaded = tf.saved_model.load(self.folder)
+            endpoint = loaded.signatures["serving_default"]
+        except (OSError, KeyError, tf.errors.OpError) as error:
+            raise InputError(f"`saved_model` {str(self.folder)!r} must be whole. {error}") from error
+        self._loaded = loaded  # which holds the weights
+
+        def ask(inputs):
+            answer = endpoint(**{name: tf.constant(value) for name, value in inputs.items()})
+            return {name: value.numpy() for name, value in answer.items()}
+
+        return ask
 
 
-def predict(saved_model, files, *, top=3, invert=False):
+def predict(saved_model, files, *, top=3, invert=False, server=None, timeout=10.0):
     """The best classes for each file.
 
     Args:
@@ -82,13 +100,14 @@ def predict(saved_model, files, *, top=3, invert=False):
         files: paths of pictures or sounds; each is turned to the model's channels, size or rate, and range.
         top: how many classes to name per file.
         invert: for dark ink on white, where the model has seen light ink on black.
+        server, timeout: see `SavedClassifier`.
 
     Returns:
         A list of `Prediction`, one per file.
     """
     require_positive(top=top)
     require(len(files) > 0, "`files` must name at least one file", files=list(files))
-    model = SavedClassifier(saved_model)
+    model = SavedClassifier(saved_model, server, timeout)
     is_picture = model.modality.name == "image"
     require(is_picture or not invert, "`invert` is for models of pictures", modality=model.modality.name)
     options, rows = ({"invert": invert} if is_picture else {}), []

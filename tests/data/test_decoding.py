@@ -22,22 +22,23 @@ def encoded(image, kind):
 
 @pytest.mark.parametrize("shape", [(5, 7, 1), (5, 7, 3)])
 def test_pictures_are_those_of_the_reader(shape):
-    files = [
+    pngs = [
         encoded(Image.fromarray(RNG.integers(0, 256, (*size, *channels), np.uint8)), "PNG")
         for channels in ((), (3,), (4,), (2,))
         for size in ((5, 7), (23, 17), (3, 4), (1, 1))
     ]
-    smooth = np.add.outer(np.arange(40.0), 3 * np.arange(31.0)).astype(np.uint8)
-    files += [encoded(Image.fromarray(smooth), "JPEG"), encoded(Image.fromarray(smooth).convert("P"), "PNG")]
-    files += [encoded(Image.fromarray(np.stack([smooth] * 3, -1)), "JPEG")]
-    clips, _, valid = decode_examples(*MODALITIES["image"].decoder(shape), tf.constant(files))
+    smooth = np.add.outer(2 * np.arange(40.0), 3 * np.arange(31.0)).astype(np.uint8)
+    pngs.append(encoded(Image.fromarray(smooth).convert("P"), "PNG"))
+    jpegs = [encoded(Image.fromarray(x), "JPEG") for x in (smooth, np.stack([smooth, smooth // 2, 255 - smooth], -1))]
+    clips, _, valid = decode_examples(*MODALITIES["image"].decoder(shape), tf.constant([*pngs, *jpegs]))
     assert valid.numpy().all()
-    expected = np.stack([read_image(file, shape) for file in files])
+    expected = np.stack([read_image(file, shape) for file in (*pngs, *jpegs)])
+    assert np.ptp(expected, axis=0).min() > 50
     assert clips["image"].shape[1:] == (1, *shape)
     difference = np.abs(clips["image"][:, 0] - expected)
-    assert difference.max() <= 1  # halves are rounded otherwise
-    assert (difference > 0).mean() < 0.02
-    assert np.ptp(expected, axis=0).min() > 50
+    assert difference[: len(pngs)].max() <= 1  # halves are rounded otherwise
+    assert (difference > 0)[: len(pngs)].mean() < 0.02
+    assert difference[len(pngs) :].max() <= 6  # the reader lets the JPEG decoder do the first half of the shrinking
 
 
 def test_a_picture_comes_back_from_its_file():

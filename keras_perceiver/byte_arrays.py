@@ -204,9 +204,10 @@ def materialize(byte_array, dtype):
     for segment in segments(byte_array).values():
         row = concatenated(segment, dtype)
         shape = ops.shape(row)[:-1]  # (B, S_1, .., S_d)
-        rows.append(ops.reshape(row, (shape[0], -1, row.shape[-1])))  # (B, M, C)
+        length = math.prod(shape[1:])  # a number wherever it can be one: what converts a model must know it
+        rows.append(ops.reshape(row, (shape[0], length, row.shape[-1])))  # (B, M, C)
         mask = segment.get("padding_mask")
         mask = ops.ones(shape, "bool") if mask is None else mask
-        masks.append(ops.reshape(mask, (shape[0], -1)))  # (B, M)
+        masks.append(ops.reshape(mask, (shape[0], length)))  # (B, M)
     any_mask = any("padding_mask" in s for s in segments(byte_array).values())
     return ops.concatenate(rows, axis=1), ops.concatenate(masks, axis=1) if any_mask else None

@@ -1,19 +1,19 @@
 """The `keras-perceiver` command: every verb is one call into the library with the same names."""
 
-import importlib
 import json
-import sys
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from keras_perceiver._checks import InputError, printable
+from keras_perceiver._checks import printable
+from keras_perceiver.cli_exports import benchmark, export
+from keras_perceiver.cli_tools import AsJson
+from keras_perceiver.cli_tools import library as _library
+from keras_perceiver.cli_tools import make_console as _console
 
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a run was stopped, and the same command goes on
 
@@ -116,8 +116,6 @@ AUGMENTATION_OPTIONS = (
     "time_masks",
     "frequency_masks",
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.command()
@@ -343,11 +341,18 @@ def predict(
     files: Annotated[list[Path], typer.Argument(help="Files of the kind that the model was trained on.")],
     top: Annotated[int, typer.Option(help="Classes to print per file.", min=1)] = 3,
     invert: Annotated[bool, typer.Option("--invert", help="For dark ink on white.")] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask TensorFlow Serving: HOST:PORT for gRPC, http://HOST:PORT for REST.", show_default="none"
+        ),
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for one request to the server.")] = 10.0,
     as_json: AsJson = False,
 ):
     """Ask an exported model about files."""
     with _library("export") as export:
-        predictions = export.predict(saved_model, files, top=top, invert=invert)
+        predictions = export.predict(saved_model, files, top=top, invert=invert, server=server, timeout=timeout)
     if as_json:
         print(json.dumps([asdict(p) for p in predictions], indent=2))
         return
@@ -356,6 +361,10 @@ def predict(
         for i, (name, p) in enumerate(zip(prediction.classes, prediction.probabilities, strict=True)):
             table.add_row(Text(printable(prediction.file if i == 0 else "")), Text(printable(name)), f"{p:.2%}")
     _console().print(table)
+
+
+app.command()(export)
+app.command()(benchmark)
 
 
 @app.command()
@@ -405,22 +414,6 @@ def _chosen(options, names):
 
 def _preprocess(permute_pixels, audio_input, num_mel_bins):
     return {"permute_seed": permute_pixels, "audio_input": audio_input, "num_mel_bins": num_mel_bins}
-
-
-def _console():
-    """A console as wide as the terminal; wide enough for every table where the output goes to a file."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
-
-
-@contextmanager
-def _library(part):
-    """Imports one part of the library when a verb needs it; its `InputError` ends with one message and code 2."""
-    try:
-        yield importlib.import_module(f"keras_perceiver.{part}")
-    except InputError as error:
-        print(f"keras-perceiver: {printable(str(error))}", file=sys.stderr)
-        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ FLOORS = [
     ["layers"],
     ["models"],
     ["data", "training", "export", "inspection"],
+    ["cli_tools"],
+    ["cli_exports"],
     ["cli"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

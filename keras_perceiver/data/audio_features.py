@@ -50,17 +50,10 @@ def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None):
         scale = tf.math.rsqrt(tf.reduce_sum(centred**2, (-2, -1), keepdims=True) / count + 1e-5)
         return {
             "audio": (centred * scale)[..., None],
-            "audio_padding_mask": tf.broadcast_to(mask[..., None], tf.shape(mel)),
+            "audio_padding_mask": tf.repeat(mask[..., None], num_bins, axis=-1),
         }
 
-    def preprocess(clips):
-        out = (raw if audio_input == "raw" else log_mel)(clips)
-        inner = (window,) if audio_input == "raw" else (frames, num_bins)
-        outer = clips["samples"].shape[:-1]
-        shapes = {"audio": (*outer, *inner, 1), "audio_padding_mask": (*outer, *inner)}
-        return {name: tf.ensure_shape(tensor, shapes[name]) for name, tensor in out.items()}
-
-    return preprocess
+    return raw if audio_input == "raw" else log_mel
 
 
 def log_mel_magnitudes(samples, rate, num_bins):
@@ -70,7 +63,8 @@ def log_mel_magnitudes(samples, rate, num_bins):
     fft_length = 1 << (frame_length - 1).bit_length()
     flat = tf.reshape(samples, (-1, samples.shape[-1]))
     mel = mel_scale(spectrogram(flat, fft_length, frame_length, hop), rate, num_bins, min(LOWEST, rate / 8), rate / 2)
-    return tf.reshape(mel, tf.concat([tf.shape(samples)[:-1], tf.shape(mel)[-2:]], 0))
+    # Lengths are written out: what converts a model must know all of them but the batch.
+    return tf.reshape(mel, tf.concat([tf.shape(samples)[:-1], [-(-samples.shape[-1] // hop), num_bins]], 0))
 
 
 def augment_audio(shape, *, noise_std=0.0):

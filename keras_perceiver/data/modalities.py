@@ -9,6 +9,7 @@ from keras_perceiver.data import (
     audio_features,
     audio_video,
     augment,
+    decoding,
     images,
     point_augmentation,
     points,
@@ -53,6 +54,9 @@ class Modality:
             looked at whole.
         count_of: (raw example, shape) -> how many clips of it are asked about.
         clip: (raw example, shape, number, count) -> that clip, as `preprocess` takes it.
+        decoder: shape -> what `decode_examples` takes: a function of the bytes of a file, made of TensorFlow's
+            operators, and the shapes of what it returns; None where files cannot be decoded in a graph.
+        encode: (raw example as it is served, shape) -> the bytes of a file for it; None where there is no decoder.
         feature: class name of its feature in tensorflow-datasets; None where it is not read from there yet.
     """
 
@@ -78,6 +82,8 @@ class Modality:
     count_clips: Callable | None = None
     count_of: Callable | None = None
     clip: Callable | None = None
+    decoder: Callable | None = None
+    encode: Callable | None = None
     feature: str | None = None
 
 
@@ -119,6 +125,8 @@ MODALITIES = {
         augment=_without_shape(augment.augment_image),
         mix=augment.mix_batch,
         draw=images.draw_image,
+        decoder=decoding.image_decoder,
+        encode=decoding.encode_image,
         feature="Image",
     ),
     "audio": Modality(
@@ -140,6 +148,8 @@ MODALITIES = {
         count_clips=lambda facts, shape: audio.count_clips([fact["seconds"] for fact in facts], shape),
         count_of=lambda example, shape: int(audio.count_clips(example["length"] / shape[1], shape)),
         clip=audio.clip_of,
+        decoder=decoding.wav_decoder,
+        encode=decoding.encode_wav,
         draw=audio_features.draw_audio,
     ),
     "video": Modality(

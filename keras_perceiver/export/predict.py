@@ -1,8 +1,6 @@
 """Asks a SavedModel about files; only TensorFlow runs it, no Python of this package is in the graph."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +8,9 @@ import tensorflow as tf
 from keras_perceiver._checks import InputError, require, require_positive
 from keras_perceiver.data import MODALITIES
 from keras_perceiver.data.pipeline import fields
-from keras_perceiver.export.saved_model import DESCRIPTION, versions
+from keras_perceiver.export.client import ServedModel
+from keras_perceiver.export.endpoints import read_clips
+from keras_perceiver.export.shelf import find_export, read_description
 
 BATCH = 64  # files at once: bounds memory
 
@@ -29,62 +29,70 @@ class SavedClassifier:
 
     Args:
         folder: `<shelf>/<name>/<version>/`, or `<shelf>/<name>/` for its newest version.
+        server: see `ServedModel`: who is asked in place of the SavedModel, which then says alone what the model takes
+            and what its classes are called; None for none.
+        timeout: seconds for one request to the server.
 
     Raises:
         InputError: where the folder is not such a SavedModel.
     """
 
-    def __init__(self, folder):
-        self.folder = _newest_version(Path(folder))
+    def __init__(self, folder, server=None, timeout=10.0):
+        self.folder, artefact_format = find_export(folder, argument="saved_model")
+        require(artefact_format == "saved_model", "`saved_model` must be a SavedModel", saved_model=str(folder))
+        description = read_description(self.folder, artefact_format)
         try:
-            description = json.loads((self.folder / "assets.extra" / DESCRIPTION).read_text())
             self.class_names = tuple(description["class_names"])
             self.modality = MODALITIES[description["modality"]]
             self.is_multi_label = bool(description["multi_label"])
             self.input_shape = tuple(description["input"]["shape"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"`saved_model` must have been exported by keras-perceiver, with a readable "
-                f"`assets.extra/{DESCRIPTION}`. Received: saved_model={str(folder)!r}. {error}"
-            ) from error
-        try:
-            self._loaded = tf.saved_model.load(self.folder)
-            self._endpoint = self._loaded.signatures["serving_default"]
-        except (OSError, KeyError, tf.errors.OpError) as error:
-            raise InputError(f"`saved_model` {str(self.folder)!r} must be whole. {error}") from error
+        except (KeyError, TypeError) as error:
+            raise InputError(f"The description of {str(folder)!r} must be keras-perceiver's own. {error!r}") from error
+        if server is None:
+            self._ask = self._load()
+        else:
+            self._ask = ServedModel(server, description["name"], timeout=timeout).ask
 
     def logits(self, inputs):
         """What the model takes, an array such as (B, H, W, c) or `{input: array}` -> (B, classes) float32."""
-        return self._answer(inputs)["logits"].numpy()
+        return self._answer(inputs)["logits"]
 
     def probabilities(self, inputs):
         """As `logits`, as probabilities: each row sums to one, unless an example may have several labels."""
-        return self._answer(inputs)["probabilities"].numpy()
+        return self._answer(inputs)["probabilities"]
 
     def probabilities_of(self, files, **options):
         """(files, classes) of files; `options` are of their reader. The logits of several clips of one are averaged."""
         kind, shape = self.modality, self.input_shape
         if kind.clip is None:
             return self.probabilities(np.stack([kind.read(file, shape, **options) for file in files]))
-        means = tf.stack([self.logits(self._clips(file, **options)).mean(axis=0) for file in files])
+        clips = (read_clips(kind, shape, file, **options) for file in files)
+        means = tf.stack([self.logits(clip).mean(axis=0) for clip in clips])
         return (tf.nn.sigmoid(means) if self.is_multi_label else tf.nn.softmax(means)).numpy()
-
-    def _clips(self, file, **options):
-        """The clips of one file, `{input: (clips, ..)}`."""
-        kind, shape = self.modality, self.input_shape
-        example = kind.read(file, shape, **options)
-        count = kind.count_of(example, shape)
-        clips = [kind.clip(fields(example), shape, number, count) for number in range(count)]
-        return {name: tf.stack([clip[name] for clip in clips]) for name in clips[0]}
 
     def _answer(self, inputs):
         specs = self.modality.served(self.input_shape)
         inputs = inputs if isinstance(inputs, dict) else fields(np.asarray(inputs))
         inputs = inputs if isinstance(inputs, dict) else {next(iter(specs)): inputs}
-        return self._endpoint(**{name: tf.cast(inputs[name], dtype) for name, (_, dtype) in specs.items()})
+        return self._ask({name: tf.cast(inputs[name], dtype).numpy() for name, (_, dtype) in specs.items()})
+
+    def _load(self):
+        """A function of `{input: array}` that asks the SavedModel here."""
+        try:
+            loaded = tf.saved_model.load(self.folder)
+            endpoint = loaded.signatures["serving_default"]
+        except (OSError, KeyError, tf.errors.OpError) as error:
+            raise InputError(f"`saved_model` {str(self.folder)!r} must be whole. {error}") from error
+        self._loaded = loaded  # which holds the weights
+
+        def ask(inputs):
+            answer = endpoint(**{name: tf.constant(value) for name, value in inputs.items()})
+            return {name: value.numpy() for name, value in answer.items()}
+
+        return ask
 
 
-def predict(saved_model, files, *, top=3, invert=False):
+def predict(saved_model, files, *, top=3, invert=False, server=None, timeout=10.0):
     """The best classes for each file.
 
     Args:
@@ -92,13 +100,14 @@ def predict(saved_model, files, *, top=3, invert=False):
         files: paths of pictures or sounds; each is turned to the model's channels, size or rate, and range.
         top: how many classes to name per file.
         invert: for dark ink on white, where the model has seen light ink on black.
+        server, timeout: see `SavedClassifier`.
 
     Returns:
         A list of `Prediction`, one per file.
     """
     require_positive(top=top)
     require(len(files) > 0, "`files` must name at least one file", files=list(files))
-    model = SavedClassifier(saved_model)
+    model = SavedClassifier(saved_model, server, timeout)
     is_picture = model.modality.name == "image"
     require(is_picture or not invert, "`invert` is for models of pictures", modality=model.modality.name)
     options, rows = ({"invert": invert} if is_picture else {}), []
@@ -111,17 +120,3 @@ def predict(saved_model, files, *, top=3, invert=False):
         classes = tuple(model.class_names[i] for i in best)
         predictions.append(Prediction(str(file), classes, tuple(float(row[i]) for i in best)))
     return predictions
-
-
-def _newest_version(folder):
-    require(folder.is_dir(), "`saved_model` must be a folder", saved_model=str(folder))
-    if (folder / "saved_model.pb").is_file():
-        return folder
-    numbers = versions(folder)
-    require(
-        bool(numbers) and (folder / str(numbers[-1]) / "saved_model.pb").is_file(),
-        "`saved_model` must be the folder of a SavedModel, or of its versions",
-        saved_model=str(folder),
-        repair="`keras-perceiver train` exports one to saved_models/<name>/<version>/.",
-    )
-    return folder / str(numbers[-1])

@@ -1,20 +1,32 @@
-"""A model -> a versioned SavedModel that takes raw images or sounds."""
+"""A model -> a versioned SavedModel that takes raw arrays, or files."""
 
-import json
-import os
-import re
-import shutil
-import tempfile
-from pathlib import Path
+import time
 
-import keras
 import tensorflow as tf
 
-import keras_perceiver
 from keras_perceiver._checks import require
-from keras_perceiver.data import MODALITIES
+from keras_perceiver.export.endpoints import Served
+from keras_perceiver.export.parity import (
+    BATCH_SIZES,
+    REPORT,
+    FreshProcess,
+    compare,
+    expected_answers,
+    require_parity,
+)
+from keras_perceiver.export.shelf import (
+    DESCRIPTION,
+    MODEL_CARD,
+    Export,
+    check_name,
+    describe_export,
+    model_card,
+    new_version,
+    write_json,
+)
+from keras_perceiver.export.warm_up import WARM_UP, write_warm_up
 
-DESCRIPTION = "perceiver.json"  # in `assets.extra/`, which TensorFlow leaves alone
+TOLERANCE = 1e-5  # of the largest difference from the live model, as a share of the largest value
 
 
 def export_saved_model(
@@ -27,14 +39,27 @@ def export_saved_model(
     shape=None,
     settings=None,
     multi_label=False,
+    examples=None,
+    provenance=None,
 ):
     """Exports a classifier to `<shelf>/<name>/<version>/`, the layout of TF Serving.
 
-    `serving_default` takes `image`, (B, H, W, c) float32 in [0, 255]; or, of sounds, `samples`, (B, window) float32 in
-    [-1, 1] at the model's rate, and `length`, (B,) int32, how many of them are real. It returns `logits` and
-    `probabilities`, (B, classes) float32. Preprocessing is part of the graph; Python of this
-    package is not. The version is one more than the highest on the shelf; the folder is written beside its place and
-    renamed into it, as a server may be watching.
+    Endpoints, each with an open batch, without XLA, and with float32 outputs by name, see `Served`:
+
+    - `serving_default` takes raw arrays: of pictures `image`, (B, H, W, c) float32 in [0, 255]; of sounds `samples`,
+      (B, window) float32 in [-1, 1] at the model's rate, and `length`, (B,) int32, how many of them are real. It
+      returns `logits` and `probabilities`, (B, classes).
+    - `from_bytes`, for pictures and sounds, takes `encoded`, (B,) JPEG and PNG or WAV files, and returns `valid`, (B,)
+      bool, as well: where a file cannot be read, its row is zero.
+    - `embed`, of a Perceiver, takes raw arrays and returns `latent_array`, (B, N, D), and `latent_mean`, (B, D).
+
+    A batch may be empty. A number that is not finite makes the answer of its own example not finite.
+
+    Preprocessing is part of the graph; Python of this package is not. The model is served in float32, whatever its
+    dtype policy. Beside the graph lie a description, a model card, warm-up requests and the report of the gate: before
+    the export is put in its place it must give the live model's answers in a process of its own, see `parity`. The
+    version is one more than the highest on the shelf; the folder is written beside its place and renamed into it, as a
+    server may be watching.
 
     Args:
         model: a classifier of the modality, as `build_classifier` makes it.
@@ -45,76 +70,59 @@ def export_saved_model(
         shape: how examples enter the model, see `Modality`; None for the shape of its one input.
         settings: dictionary of arguments of the modality's `preprocess`: those of the training.
         multi_label: whether probabilities are each class' own, and do not sum to one.
+        examples: `{input: (n, ..)}` raw examples for the gate, held out from training; None for noise.
+        provenance: dictionary of what JSON can hold: `data`, `configuration`, `metrics`, `licence`.
 
     Returns:
-        `pathlib.Path` of the new version.
+        `Export`: `folder`, that of the new version, and the `report` of the gate.
 
     Raises:
-        InputError: where `name` could leave the shelf, or the model has not as many logits as
-            there are class names.
+        InputError: where `name` could leave the shelf, the model has not as many logits as there are class names, or
+            the export answers otherwise than the live model; nothing is left on the shelf then.
     """
-    require(
-        re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None,
-        "`name` must begin with a letter or digit and consist of letters, digits, '.', '_' and '-'",
-        name=name,
-    )
-    require(
-        model.output_shape[-1] == len(class_names),
-        "`class_names` must hold one name per logit",
-        class_names=len(class_names),
-        logits=model.output_shape[-1],
-    )
-    kind = MODALITIES[modality]
-    shape = tuple(shape or model.input_shape[1:])
-    home = Path(shelf) / name
-    home.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=home))
-    try:
-        inputs = kind.served(shape)
-        _write(model, temporary, inputs, kind.preprocess(shape, **(settings or {})), multi_label)
-        description = {
-            "name": name,
-            "modality": modality,
-            "input": {"name": next(iter(inputs)), "shape": list(shape), "range": list(kind.range)},
-            "class_names": list(class_names),
-            "multi_label": multi_label,
-            "keras_perceiver": keras_perceiver.__version__,
-        }
-        (temporary / "assets.extra").mkdir()
-        (temporary / "assets.extra" / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-        temporary.chmod(0o755)
-        return _publish(temporary, home)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    check_name(name)
+    served = Served(model, modality=modality, shape=shape, settings=settings, multi_label=multi_label)
+    description = describe_export(served, name, class_names, provenance)
+    FreshProcess.of("saved_model")  # starts while the model is written
+    with new_version(shelf, name) as (folder, published):
+        module, endpoints = served.module()
+        tf.saved_model.save(module, folder, signatures=endpoints)
+        extra = folder / "assets.extra"
+        extra.mkdir()
+        write_json(extra / DESCRIPTION, description)
+        write_warm_up(extra / WARM_UP, name, served, endpoints)
+        report = _passed(served, endpoints, folder, examples)
+        write_json(extra / REPORT, report)
+        card = model_card(description, _said(served, endpoints), Export(folder, report).lines())
+        (folder / MODEL_CARD).write_text(card)
+    return Export(published[0], report)
 
 
-def versions(home):
-    """The versions that lie in the folder of a model, ascending."""
-    return sorted(int(p.name) for p in Path(home).iterdir() if p.is_dir() and p.name.isdigit())
+def _passed(served, endpoints, folder, examples):
+    """The report of the gate; an `InputError` where the export does not pass it."""
+    began = time.monotonic()
+    is_noise, count = examples is None, sum(BATCH_SIZES)
+    examples = served.noise(count) if is_noise else _repeated(examples, count)
+    inputs, expected = expected_answers(served, endpoints, examples)
+    report, _ = compare("saved_model", folder, inputs, expected, TOLERANCE)
+    require_parity(report, "The SavedModel")
+    return {**report, "examples": "noise" if is_noise else "held-out", "seconds": round(time.monotonic() - began, 1)}
 
 
-def _write(model, folder, inputs, preprocess, multi_label):
-    def serving_default(inputs):
-        raw = inputs if len(inputs) > 1 else next(iter(inputs.values()))
-        logits = tf.cast(model(preprocess(raw), training=False), tf.float32)
-        return {"logits": logits, "probabilities": tf.nn.sigmoid(logits) if multi_label else tf.nn.softmax(logits)}
-
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    signature = {n: tf.TensorSpec((None, *shape), dtype, name=n) for n, (shape, dtype) in inputs.items()}
-    archive.add_endpoint("serving_default", serving_default, input_signature=[signature])
-    archive.write_out(folder, verbose=False)
+def _repeated(examples, count):
+    """So many examples, over again where there are fewer."""
+    given = len(next(iter(examples.values())))
+    require(given > 0, "`examples` must hold at least one example", examples=given)
+    return {name: tf.gather(values, tf.range(count) % given).numpy() for name, values in examples.items()}
 
 
-def _publish(temporary, home):
-    """Renames a finished export to the next version; another process may be doing the same."""
-    while True:
-        version = home / str(max(versions(home), default=0) + 1)
-        try:
-            os.rename(temporary, version)  # fails where the folder exists and is not empty
-        except OSError:
-            if not version.exists():
-                raise
-        else:
-            return version
+def _said(served, endpoints):
+    """One line for each endpoint."""
+    arrays = ", ".join(f"`{n}` (B{''.join(f', {d}' for d in s)}) {t}" for n, (s, t) in served.inputs.items())
+    said = {"serving_default": f"{arrays} -> `logits`, `probabilities` (B, classes)"}
+    if "from_bytes" in endpoints:
+        files = "JPEG or PNG" if served.kind.name == "image" else "WAV"
+        said["from_bytes"] = f"`encoded` (B) strings, {files} files -> the same, and `valid` (B): which could be read"
+    if "embed" in endpoints:
+        said["embed"] = f"{arrays} -> `latent_array` (B, N, D), `latent_mean` (B, D)"
+    return said

@@ -3,6 +3,7 @@
 from keras_perceiver.training.best import BestEpoch
 from keras_perceiver.training.divergence import StopOnNonFiniteLoss
 from keras_perceiver.training.evaluate import evaluate
+from keras_perceiver.training.exports import export_run
 from keras_perceiver.training.hypermodel import HyperPerceiver
 from keras_perceiver.training.initial import find_initial, freeze, take_weights
 from keras_perceiver.training.lamb import Lamb
@@ -28,6 +29,7 @@ __all__ = [
     "StopRequest",
     "Stopped",
     "evaluate",
+    "export_run",
     "figure_of",
     "find_initial",
     "freeze",

@@ -4,6 +4,7 @@ import inspect
 import re
 from contextlib import contextmanager
 
+import numpy as np
 import tensorflow as tf
 
 from keras_perceiver._checks import InputError
@@ -57,6 +58,34 @@ def evaluation_data(source, split, *, preprocess=None, clips=None, console=None)
         clips=clips,
         console=console,
     )
+
+
+def raw_examples(source, split, count):
+    """So many examples of a split, spread evenly over it, as they enter a served model; all where there are fewer.
+
+    Of each the middle clip, where examples are looked at in clips.
+
+    Returns:
+        `({input: (n, ..)}, labels (n,) or (n, classes))`, see `Modality.served`.
+    """
+    kind, shape, whole = MODALITIES[source.modality], source.example_shape, source.splits[split]
+    some = whole.take(np.unique(np.linspace(0, len(whole) - 1, min(count, len(whole))).round().astype(int)))
+    specs = kind.served(shape)
+
+    def as_served(x):
+        x = x if isinstance(x, dict) else {next(iter(specs)): x}
+        return {name: tf.cast(x[name], dtype) for name, (_, dtype) in specs.items()}
+
+    dataset = evaluation_dataset(
+        some,
+        batch_size=len(some),
+        num_classes=len(source.class_names),
+        preprocess=as_served,
+        clip=None if kind.clip is None else lambda example, number, count: kind.clip(example, shape, number, count),
+    )
+    with file_errors():
+        ((examples, _),) = dataset.as_numpy_iterator()
+    return examples, some.labels
 
 
 def clips_of(source, split):

@@ -10,13 +10,13 @@ from rich.console import Console
 
 from keras_perceiver._checks import nearest, require, require_folder, require_one_of
 from keras_perceiver.data import MODALITIES, Source, load_source, steps_per_epoch
-from keras_perceiver.export import export_saved_model
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
 from keras_perceiver.models.paper_presets import PAPER_PRESETS
 from keras_perceiver.models.presets import modality_of, paper_options, preset_arguments
 from keras_perceiver.training.best import BestEpoch
 from keras_perceiver.training.divergence import StopOnNonFiniteLoss
 from keras_perceiver.training.evaluate import evaluate_model
+from keras_perceiver.training.exports import export_model
 from keras_perceiver.training.feeding import evaluation_data, examples_of_step, file_errors, training_data
 from keras_perceiver.training.initial import find_initial, freeze, take_weights
 from keras_perceiver.training.memory import keep_freed_memory
@@ -164,17 +164,8 @@ def train(
         run.save_model(built)
         metrics = evaluate_model(built, source, preprocess=config["preprocess"])
         _draw(run, rows, metrics, source)
-        export = export_saved_model(
-            built,
-            name,
-            source.class_names,
-            shelf=shelf,
-            modality=source.modality,
-            shape=source.example_shape,
-            settings=config["preprocess"],
-            multi_label=source.is_multi_label,
-        )
-        metrics["export"] = str(export)
+        export = export_model(built, source, config, metrics, shelf=shelf)
+        metrics["export"] = str(export.folder)
         metrics["seconds"] = round(time.monotonic() - began, 1)
         run.write_json("metrics.json", metrics)
         shutil.rmtree(run.checkpoint_folder, ignore_errors=True)

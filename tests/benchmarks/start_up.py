@@ -53,7 +53,7 @@ def export(folder):
     from keras_perceiver import build_preset
     from keras_perceiver.export import export_saved_model
 
-    saved = export_saved_model(build_preset("digits"), "digits", [str(i) for i in range(10)], shelf=folder)
+    saved = export_saved_model(build_preset("digits"), "digits", [str(i) for i in range(10)], shelf=folder).folder
     picture = folder / "picture.png"
     Image.new("L", (8, 8)).save(picture)
     return saved, picture

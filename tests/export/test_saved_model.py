@@ -1,6 +1,7 @@
 """The SavedModel: the live model's numbers from raw pixels, in a process without this package."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,12 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_perceiver import build_classifier
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import normalize_pixels
 from keras_perceiver.export import SavedClassifier, export_saved_model, predict
-
-NAMES = ["zebra", "yak", "wolf"]
+from tests.small_classifier import NAMES, small_classifier
 
 ANSWER = """
 import sys
@@ -29,30 +28,17 @@ assert not any(name.startswith("keras_perceiver") for name in sys.modules), "the
 
 @pytest.fixture
 def model():
-    model = build_classifier(
-        (5, 7, 1),
-        3,
-        num_bands=2,
-        num_latents=3,
-        latent_dim=8,
-        num_blocks=2,
-        num_cross_attends=2,
-        num_self_attention_layers=1,
-        num_self_attention_heads=2,
-    )
-    rng = np.random.default_rng(2)
-    model.get_layer("logits").kernel.assign(rng.normal(size=(8, 3)))
-    return model
+    return small_classifier()
 
 
 def pixels(count, seed=3):
     return np.random.default_rng(seed).integers(0, 256, (count, 5, 7, 1)).astype(np.float32)
 
 
-def test_the_export_equals_the_live_model_in_a_process_without_the_package(model, tmp_path):
+def test_the_export_equals_the_live_model_in_a_process_without_the_package(exported, tmp_path):
+    model, folder = exported[0], exported[1].folder
     images = pixels(11)
     live = keras.ops.convert_to_numpy(model(normalize_pixels(images)))
-    folder = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
     np.save(tmp_path / "images.npy", images)
     script = [sys.executable, "-c", ANSWER, str(folder), str(tmp_path / "images.npy"), str(tmp_path / "answer.npz")]
     subprocess.run(script, check=True, cwd=tmp_path, capture_output=True)
@@ -74,10 +60,10 @@ def test_a_keras_file_equals_the_live_model(model, tmp_path):
 
 
 def test_each_export_is_a_new_version_and_the_old_one_stays(model, tmp_path):
-    first = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    first = export_saved_model(model, "animals", NAMES, shelf=tmp_path).folder
     before = SavedClassifier(first).logits(pixels(2))
     model.get_layer("logits").bias.assign(np.ones(3))
-    second = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    second = export_saved_model(model, "animals", NAMES, shelf=tmp_path).folder
     assert [first.name, second.name] == ["1", "2"]
     np.testing.assert_array_equal(SavedClassifier(first).logits(pixels(2)), before)
     newest = SavedClassifier(tmp_path / "animals")
@@ -86,7 +72,7 @@ def test_each_export_is_a_new_version_and_the_old_one_stays(model, tmp_path):
 
 
 def test_an_export_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_perceiver.export.saved_model._write", lambda *_: 1 / 0)
+    monkeypatch.setattr("keras_perceiver.export.saved_model.write_warm_up", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_saved_model(model, "animals", NAMES, shelf=tmp_path)
     assert list((tmp_path / "animals").iterdir()) == []
@@ -104,10 +90,10 @@ def test_class_names_that_do_not_fit_are_refused(model, tmp_path):
         export_saved_model(model, "animals", NAMES[:2], shelf=tmp_path)
 
 
-def test_predictions_name_the_best_classes_of_each_file(model, tmp_path, monkeypatch):
+def test_predictions_name_the_best_classes_of_each_file(exported, tmp_path, monkeypatch):
     from PIL import Image
 
-    folder = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    folder = exported[1].folder
     images, files = pixels(4), []
     for i, image in enumerate(images):
         files.append(tmp_path / f"{i}.png")
@@ -129,16 +115,16 @@ def test_predictions_name_the_best_classes_of_each_file(model, tmp_path, monkeyp
     np.testing.assert_allclose([p.probabilities[0] for p in many], np.tile(expected, 17), rtol=1e-5)
 
 
-def test_what_is_no_export_is_refused(tmp_path, model):
+def test_what_is_no_export_is_refused(tmp_path, exported):
     with pytest.raises(InputError, match="`saved_model` must be a folder"):
         SavedClassifier(tmp_path / "nowhere")
     with pytest.raises(InputError, match="`saved_model` must be the folder of a SavedModel"):
         SavedClassifier(tmp_path)
-    folder = export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    folder = shutil.copytree(exported[1].folder, tmp_path / "1")
     (folder / "saved_model.pb").write_bytes(b"broken")
     with pytest.raises(InputError, match="must be whole"):
         SavedClassifier(folder)
     description = folder / "assets.extra" / "perceiver.json"
     description.write_text(json.dumps({"class_names": NAMES}))
-    with pytest.raises(InputError, match="exported by keras-perceiver"):
+    with pytest.raises(InputError, match="keras-perceiver's own"):
         SavedClassifier(folder)

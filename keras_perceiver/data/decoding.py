@@ -1,0 +1,141 @@
+"""Files decoded by TensorFlow's own operators: what a served model does with the bytes of a picture or a sound.
+
+A graph can hold no Pillow and no FFmpeg, so fewer formats are known here than to `read_image` and `read_audio`. What is
+known gives their numbers: channels, background, size and rounding are theirs.
+"""
+
+import tensorflow as tf
+
+from keras_perceiver.data.audio import clip_of, count_clips
+from keras_perceiver.data.images import MAX_PIXELS
+
+MAX_WAV_BYTES = 2**26  # 64 MiB
+
+
+def decode_examples(decode, shape, encoded):
+    """Encoded files (B,) string -> their clips, how many each has, and which could be read.
+
+    A file that cannot be read costs the others nothing: its example is zeros.
+
+    Args:
+        decode: function of a scalar string that returns `({input: (K, ..)}, (K,) bool)`, K clips and which of them
+            exist; see `image_decoder` and `wav_decoder`. What it raises makes the file unreadable.
+        shape: `{input: ((K, ..), dtype)}` of what it returns.
+        encoded: (B,) string.
+
+    Returns:
+        `({input: (B, K, ..)}, (B, K) bool, (B,) bool)`.
+    """
+    count = tf.size(encoded, tf.int64)
+    files = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
+    decoded = files.map(lambda i, file: (i, *decode(file)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    decoded = decoded.ignore_errors()
+    # One more, of no file: a data set of no element has no batch.
+    clips = {name: tf.zeros(size, dtype) for name, (size, dtype) in shape.items()}
+    any_shape = next(iter(shape.values()))[0]
+    nothing = tf.data.Dataset.from_tensors((count, clips, tf.zeros(any_shape[:1], tf.bool)))
+    index, clips, exists = decoded.concatenate(nothing).batch(count + 1).get_single_element()
+
+    def scatter(values, size):
+        """Rows in the places of their files; zeros where none was decoded."""
+        return tf.scatter_nd(index[:, None], values, tf.concat([[count + 1], tf.constant(size, tf.int64)], 0))[:count]
+
+    clips = {name: scatter(clips[name], size) for name, (size, _) in shape.items()}
+    exists = scatter(tf.cast(exists, tf.int32), any_shape[:1]) > 0
+    return clips, exists, tf.reduce_any(exists, axis=1)
+
+
+def image_decoder(shape):
+    """A function of the bytes of a JPEG or PNG file that returns `{"image": (1, H, W, c) float32 in [0, 255]}`.
+
+    As `read_image`, but for the orientation of the camera, which is not applied; 16 bits become 8 by leaving out the
+    lower ones; and a JPEG that is far larger is averaged pixel by pixel, which may differ by a few levels. A file
+    of more than `MAX_PIXELS` pixels is refused before it is decoded.
+    """
+    height, width, channels = shape
+
+    def decode(encoded):
+        is_png = tf.equal(tf.strings.substr(encoded, 0, 8), b"\x89PNG\r\n\x1a\n")
+        is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
+        with tf.control_dependencies([tf.debugging.Assert(is_png | is_jpeg, ["neither JPEG nor PNG"])]):
+            size = tf.cond(is_png, lambda: _png_size(encoded), lambda: tf.image.extract_jpeg_shape(encoded)[:2])
+        pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+        with tf.control_dependencies([tf.debugging.Assert((pixels > 0) & (pixels <= MAX_PIXELS), [size])]):
+            image = tf.cond(is_png, lambda: _png(encoded), lambda: _jpeg(encoded))
+        image = tf.cast(image, tf.int32)
+        if channels == 1:
+            image = (tf.tensordot(image, tf.constant([19595, 38470, 7471]), 1)[..., None] + 0x8000) // 2**16
+        image = tf.cast(image, tf.float32)
+        image = _averaged(_averaged(image, width, axis=1), height, axis=0)
+        return {"image": tf.reshape(image, (1, height, width, channels))}, tf.ones((1,), tf.bool)
+
+    return decode, {"image": ((1, height, width, channels), tf.float32)}
+
+
+def _png_size(encoded):
+    """(H, W) as the header says, which is always the first chunk."""
+    return tf.reverse(tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False), [0])
+
+
+def _jpeg(encoded):
+    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _png(encoded):
+    """(h, w, 3) uint8, black behind what is transparent."""
+    image = tf.cast(tf.io.decode_png(encoded, channels=4), tf.int32)
+    product = image[..., :3] * image[..., 3:] + 128  # divided by 255 and rounded
+    return tf.cast((product // 256 + product) // 256, tf.uint8)
+
+
+def _averaged(image, size, axis):
+    """One axis of (h, w, c) made `size` long by averaging the whole pixels that fall into each new one, rounded."""
+    old = tf.cast(tf.shape(image)[axis], tf.float32)
+    scale = old / size
+    place = tf.range(old) + 0.5  # of the old pixels
+    centre = (tf.range(size, dtype=tf.float32)[:, None] + 0.5) * scale
+    distance = (place - centre) / tf.maximum(scale, 1.0)  # (size, old)
+    weights = tf.cast((distance > -0.5) & (distance <= 0.5), tf.float32)
+    weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
+    averages = tf.tensordot(weights, image, [[1], [axis]])  # (size, other axis, c)
+    averages = averages if axis == 0 else tf.transpose(averages, (1, 0, 2))
+    return tf.floor(averages + 0.5)
+
+
+def wav_decoder(shape):
+    """A function of the bytes of a WAV file that returns its windows, as they are tested.
+
+    As `read_audio` and `clip_of`: channels are averaged, and K windows are spread evenly over the file. The samples
+    must have 16 bits and the model's rate: nothing is resampled.
+
+    Returns:
+        The function, which returns `{"samples": (K, window) float32, "length": (K,) int32}` and which windows exist.
+    """
+    window, rate, kept = shape
+    most = int(count_clips(kept / rate, shape))
+
+    def decode(encoded):
+        is_small = tf.strings.length(encoded) <= MAX_WAV_BYTES
+        with tf.control_dependencies([tf.debugging.Assert(is_small, ["too long"])]):
+            samples, own_rate = tf.audio.decode_wav(encoded)  # (S, channels)
+        sound = tf.reduce_mean(samples, axis=1)[:kept]
+        length = tf.shape(sound)[0]
+        usable = tf.equal(own_rate, rate) & (length > 0)
+        with tf.control_dependencies([tf.debugging.Assert(usable, [own_rate])]):
+            stored = tf.round(sound * 32768.0)
+        example = {"samples": tf.pad(stored, [[0, kept - length]]), "length": length}
+        count = tf.clip_by_value(tf.cast(tf.math.ceil(length / window), tf.int32), 1, most)
+        clips = [clip_of(example, shape, tf.minimum(number, count - 1), count) for number in range(most)]
+        return {name: tf.stack([clip[name] for clip in clips]) for name in clips[0]}, tf.range(most) < count
+
+    return decode, {"samples": ((most, window), tf.float32), "length": ((most,), tf.int32)}
+
+
+def encode_image(example, shape):
+    """`{"image": (H, W, c) in [0, 255]}` -> the bytes of a PNG file."""
+    return tf.io.encode_png(tf.cast(tf.round(example["image"]), tf.uint8)).numpy()
+
+
+def encode_wav(example, shape):
+    """`{"samples": (window,) in [-1, 1], "length"}` -> the bytes of a WAV file of one channel and 16 bits."""
+    return tf.audio.encode_wav(example["samples"][: example["length"], None], shape[1]).numpy()

@@ -1,0 +1,162 @@
+"""How fast a model answers: latency and throughput against batch size and threads."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from rich.table import Table
+
+from keras_perceiver._checks import printable, require, require_above, require_positive
+from keras_perceiver.data import MODALITIES
+from keras_perceiver.export.endpoints import Served, noise
+from keras_perceiver.export.fresh_process import milliseconds
+from keras_perceiver.export.parity import FreshProcess, write_inputs
+from keras_perceiver.export.shelf import find_export, read_description
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Calls with one batch: `median`, `p90` and `p99` in milliseconds, and `examples_per_second` at the median.
+
+    `threads` is None where a runtime took as many as it liked.
+    """
+
+    model: str
+    runtime: str
+    threads: int | None
+    batch_size: int
+    median: float
+    p90: float
+    p99: float
+    calls: int
+    examples_per_second: float
+
+
+def benchmark(models, *, batch_sizes=(1, 8, 32), threads=(1, 2), seconds=1.0, picture=None):
+    """Times what a server asks of a model, raw arrays in and logits out.
+
+    Exports are timed in a process that runs nothing else. The model of a run is timed as it is live, in this process
+    and with all its threads.
+
+    Args:
+        models: folders: of a SavedModel or a LiteRT file, or of its versions; or of a finished run.
+        batch_sizes: examples at once, of noise.
+        threads: of the runtime of an export.
+        seconds: how long each combination is timed: at least ten calls, after two that are not counted.
+        picture: path of a PNG that is drawn; None for none.
+
+    Returns:
+        A list of `Timing`.
+
+    Raises:
+        InputError: where there is no such model, or a number is out of its range; before anything is timed.
+    """
+    require(
+        bool(models) and bool(batch_sizes) and bool(threads),
+        "`models`, `batch_sizes` and `threads` must not be empty",
+        models=list(models),
+        batch_sizes=list(batch_sizes),
+        threads=list(threads),
+    )
+    for size in batch_sizes:
+        require_positive(batch_size=size)
+    for count in threads:
+        require_positive(threads=count)
+    require_above(0, seconds=seconds)
+    found = [None if is_run(folder) else find_export(folder) for folder in models]
+    timings = []
+    for folder, export in zip(models, found, strict=True):
+        timed = time_live(folder, batch_sizes, seconds) if export is None else None
+        for count in threads if timed is None else ():
+            timings += time_export(*export, count, batch_sizes, seconds)
+        timings += timed or []
+    if picture is not None:
+        plot_timings(timings, picture)
+    return timings
+
+
+def is_run(folder):
+    """Whether a folder is that of a run with a trained model."""
+    return (Path(folder) / "model.keras").is_file()
+
+
+def time_export(folder, artefact_format, threads, batch_sizes, seconds, examples=None):
+    """The timings of one export with so many threads; `examples` are `{input: (n, ..)}`, None for noise."""
+    if examples is None:
+        description = read_description(folder, artefact_format)
+        shape = tuple(description["input"]["shape"])
+        examples = noise(MODALITIES[description["modality"]], shape, max(batch_sizes))
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "inputs.npz"
+        write_inputs(path, {"serving_default": examples})
+        # TensorFlow's threads are set once a process.
+        process = FreshProcess.of(artefact_format, threads if artefact_format == "saved_model" else None)
+        said = process.ask(
+            folder=str(folder),
+            endpoints=["serving_default"],
+            inputs=str(path),
+            threads=threads,
+            batch_sizes=list(batch_sizes),
+            seconds=seconds,
+        )
+    return [_timing(folder, said["runtime"], threads, size, said["milliseconds"][str(size)]) for size in batch_sizes]
+
+
+def time_live(run, batch_sizes, seconds):
+    """The timings of the model of a run, in this process."""
+    import keras
+
+    folder = Path(run)
+    config = json.loads((folder / "config.json").read_text())
+    known = config["source"]
+    model = keras.models.load_model(folder / "model.keras")
+    served = Served(model, modality=known["modality"], shape=known["shape"], settings=config["preprocess"])
+    forward = tf.function(served.forward, autograph=False)
+
+    def ask(batch):
+        return forward({name: tf.constant(x) for name, x in batch.items()})["logits"].numpy()
+
+    examples, runtime = served.noise(max(batch_sizes)), f"live, tensorflow {tf.__version__}"
+    return [_timing(run, runtime, None, size, milliseconds(ask, examples, size, seconds)) for size in batch_sizes]
+
+
+def timings_table(timings):
+    """A `rich` table of timings."""
+    table = Table("model", "runtime", "threads", "batch", "median ms", "90 %", "99 %", "examples/s")
+    for timing in timings:
+        table.add_row(
+            printable(timing.model),
+            timing.runtime,
+            "all" if timing.threads is None else str(timing.threads),
+            str(timing.batch_size),
+            *(f"{value:,.2f}" for value in (timing.median, timing.p90, timing.p99)),
+            f"{timing.examples_per_second:,.0f}",
+        )
+    return table
+
+
+def plot_timings(timings, path):
+    """Draws latency, median to 99 %, and throughput against the batch size, a line for each model and thread count."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    latency, throughput = figure.subplots(1, 2)
+    for key in dict.fromkeys((t.model, t.runtime, t.threads) for t in timings):
+        some = sorted((t for t in timings if (t.model, t.runtime, t.threads) == key), key=lambda t: t.batch_size)
+        sizes = [t.batch_size for t in some]
+        label = f"{key[0]}, {'all' if key[2] is None else key[2]} thread{'' if key[2] == 1 else 's'}"
+        (line,) = latency.plot(sizes, [t.median for t in some], marker="o", label=label)
+        latency.fill_between(sizes, [t.median for t in some], [t.p99 for t in some], alpha=0.15, color=line.get_color())
+        throughput.plot(sizes, [t.examples_per_second for t in some], marker="o", color=line.get_color())
+    latency.set(xlabel="batch size", ylabel="milliseconds, median to 99 %", xscale="log", yscale="log")
+    throughput.set(xlabel="batch size", ylabel="examples per second", xscale="log", ylim=(0, None))
+    latency.legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+
+
+def _timing(model, runtime, threads, batch_size, times):
+    median, p90, p99 = (float(value) for value in np.percentile(times, (50, 90, 99)))
+    return Timing(str(model), runtime, threads, batch_size, median, p90, p99, len(times), 1000 * batch_size / median)

@@ -1,0 +1,174 @@
+"""Asks a model that TensorFlow Serving serves, by gRPC or REST."""
+
+import base64
+import http.client
+import json
+import random
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import numpy as np
+import tensorflow as tf
+
+from keras_perceiver._checks import InputError, require, require_above, require_positive
+
+BATCH = 32  # examples a request: what the server's batching takes at once
+FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # seconds before a request is tried again, doubled each time
+
+
+class Unavailable(Exception):
+    """A server that may answer another time: not there, overloaded, or a model that is still being loaded."""
+
+
+class ServedModel:
+    """A model behind a server.
+
+    A request that fails because the server is not available is sent again, up to `attempts` times and as long as
+    `timeout` leaves time, after waits that double and vary. Nothing else is sent twice.
+
+    Args:
+        server: "HOST:PORT" for gRPC (8500 is usual), or "http://HOST:PORT" for REST (8501).
+        name: of the model.
+        version: a number, the label of a version, or None for what the server takes.
+        timeout: seconds for one request, with all its attempts.
+        attempts: at least one.
+
+    Raises:
+        InputError: where an argument is illegal, or gRPC is asked for and the package of the protos is not installed.
+    """
+
+    def __init__(self, server, name, *, version=None, timeout=10.0, attempts=4):
+        require_above(0, timeout=timeout)
+        require_positive(attempts=attempts)
+        url = urllib.parse.urlsplit(server if "//" in server else f"grpc://{server}")
+        legal = (
+            url.scheme in ("grpc", "http", "https") and bool(url.hostname) and _has_port(url) and url.path in ("", "/")
+        )
+        require(legal, "`server` must be HOST:PORT for gRPC, or http://HOST:PORT for REST", server=server)
+        self.server, self.name, self.version = server, name, version
+        self.timeout, self.attempts = timeout, attempts
+        self._ask = _grpc(url, name, version) if url.scheme == "grpc" else _rest(url, name, version)
+
+    def ask(self, inputs, signature="serving_default"):
+        """Sends inputs in batches of `BATCH` and joins the answers.
+
+        Args:
+            inputs: `{input: (n, ..) array, or a list of n bytes}`, with n of at least 1; arrays must be finite.
+            signature: the endpoint.
+
+        Returns:
+            `{output: (n, ..) array}`.
+
+        Raises:
+            InputError: where an array is not finite, the server cannot be reached in time, or refuses, with its reason.
+        """
+        counts = {len(value) for value in inputs.values()}
+        require(
+            len(counts) == 1 and min(counts) > 0, "Inputs must have one length, of at least 1", lengths=sorted(counts)
+        )
+        for name, value in inputs.items():
+            is_array = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+            finite = not is_array or bool(np.isfinite(value).all())
+            require(finite, f"The input `{name}` must be finite: no NaN and no infinity")
+        answers = []
+        for start in range(0, counts.pop(), BATCH):
+            some = {name: value[start : start + BATCH] for name, value in inputs.items()}
+            answers.append(self._patiently(some, signature))
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+    def _patiently(self, inputs, signature):
+        until, wait = time.monotonic() + self.timeout, FIRST_WAIT
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self._ask(inputs, signature, max(until - time.monotonic(), 0.001))
+            except Unavailable as error:
+                pause = wait * random.uniform(0.5, 1.5)
+                if attempt == self.attempts or time.monotonic() + pause >= until:
+                    raise InputError(
+                        f"The server {self.server!r} must be reachable and have the model {self.name!r} loaded; "
+                        f"{attempt} attempt{'' if attempt == 1 else 's'} failed. {error}"
+                    ) from error
+                time.sleep(pause)
+                wait = min(2 * wait, LONGEST_WAIT)
+
+
+def _has_port(url):
+    try:
+        return url.port is not None
+    except ValueError:
+        return False
+
+
+def _grpc(url, name, version):
+    """A function of (inputs, signature, seconds) that asks by gRPC."""
+    try:
+        import grpc
+        from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+    except ImportError as error:
+        raise InputError(
+            "gRPC needs the protos of TensorFlow Serving. `pip install keras-perceiver[serving]` brings them; "
+            "`--server http://HOST:8501` does without."
+        ) from error
+    channel = grpc.insecure_channel(
+        f"{url.hostname}:{url.port}",
+        options=[("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)],
+    )
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+    def ask(inputs, signature, seconds):
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = name, signature
+        if isinstance(version, int):
+            request.model_spec.version.value = version
+        elif version is not None:
+            request.model_spec.version_label = version
+        for key, value in inputs.items():
+            request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+        try:
+            answer = stub.Predict(request, timeout=seconds)
+        except grpc.RpcError as error:
+            said = f"{error.code().name}: {error.details()}"
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
+                raise Unavailable(said) from error
+            raise InputError(f"The server at {url.netloc} did not answer for the model {name!r}. {said}") from error
+        return {key: tf.make_ndarray(tensor) for key, tensor in answer.outputs.items()}
+
+    return ask
+
+
+def _rest(url, name, version):
+    """The same by REST; numbers travel as text, in all their digits."""
+    part = "" if version is None else f"/{'versions' if isinstance(version, int) else 'labels'}/{version}"
+    address = f"{url.scheme}://{url.netloc}/v1/models/{urllib.parse.quote(name)}{part}:predict"
+
+    def plain(value):
+        if isinstance(value, np.ndarray):
+            return value.tolist()
+        return [{"b64": base64.b64encode(file).decode()} for file in value]
+
+    def ask(inputs, signature, seconds):
+        content = {"signature_name": signature, "inputs": {key: plain(value) for key, value in inputs.items()}}
+        request = urllib.request.Request(
+            address, json.dumps(content).encode(), {"Content-Type": "application/json"}, method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=seconds) as answer:
+                outputs = json.load(answer)["outputs"]
+        except urllib.error.HTTPError as error:
+            said = f"{error.code}: {error.read(1000).decode(errors='replace')}"
+            if error.code in (429, 503):
+                raise Unavailable(said) from error
+            raise InputError(f"The server at {url.netloc} did not answer for the model {name!r}. {said}") from error
+        except TimeoutError as error:
+            raise InputError(f"The server at {url.netloc} must answer in time. {error}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(str(error)) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"The server at {url.netloc} must answer as TensorFlow Serving does. {error!r}") from error
+        return {key: np.asarray(value) for key, value in outputs.items()}
+
+    return ask

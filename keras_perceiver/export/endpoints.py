@@ -1,0 +1,150 @@
+"""What an exported model answers, as functions of tensors: the same for every format."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_perceiver.data import MODALITIES
+from keras_perceiver.data.decoding import decode_examples
+from keras_perceiver.data.pipeline import fields
+
+EMBEDDING = "latent_mean"  # the layer of a Perceiver that takes the latent array
+
+
+class Served:
+    """A classifier with what stands before it: raw arrays, or files, in; float32 dictionaries out.
+
+    Args:
+        model: a classifier of the modality, of any dtype policy: it is served in float32.
+        modality: key of `MODALITIES`.
+        shape: how examples enter the model, see `Modality`; None for the shape of its one input.
+        settings: dictionary of arguments of the modality's `preprocess`.
+        multi_label: whether probabilities are each class' own.
+    """
+
+    def __init__(self, model, *, modality="image", shape=None, settings=None, multi_label=False):
+        self.kind = MODALITIES[modality]
+        self.shape = tuple(shape or model.input_shape[1:])
+        self.settings = dict(settings or {})
+        self.is_multi_label = multi_label
+        self.model = in_float32(model)
+        self.inputs = self.kind.served(self.shape)  # {input: (shape without batch, dtype)}
+        self._preprocess = self.kind.preprocess(self.shape, **self.settings)
+        self.is_perceiver = any(layer.name == EMBEDDING for layer in self.model.layers)
+        outputs = {"logits": self.model.output}
+        if self.is_perceiver:
+            layer = self.model.get_layer(EMBEDDING)
+            outputs |= {"latent_array": layer.input, "latent_mean": layer.output}
+        self._outputs = keras.Model(self.model.input, outputs)
+
+    def module(self):
+        """`(tf.Module that holds the weights, {endpoint: tf.function with its signature})`: what is to be saved.
+
+        The model is traced once, for all endpoints.
+        """
+        module = tf.Module()
+        module.weights = [weight.value for weight in self.model.variables]
+        arrays = [{n: tf.TensorSpec((None, *shape), dtype, name=n) for n, (shape, dtype) in self.inputs.items()}]
+        forward = tf.function(self.forward, input_signature=arrays, autograph=False)
+
+        def serving_default(inputs):
+            """Raw arrays -> `logits` and `probabilities`, (B, classes)."""
+            logits = forward(inputs)["logits"]
+            return {"logits": logits, "probabilities": self.probabilities(logits)}
+
+        def from_bytes(inputs):
+            """Encoded files -> `logits` and `probabilities`, (B, classes), and `valid`, (B,) bool."""
+            clips, exists, valid = decode_examples(*self.kind.decoder(self.shape), inputs["encoded"])
+            logits = forward({name: tf.boolean_mask(clip, exists) for name, clip in clips.items()})["logits"]
+            file = tf.where(exists)[:, 0]  # of each clip
+            logits = tf.math.unsorted_segment_mean(logits, file, tf.size(valid))
+            return {
+                "logits": logits,
+                "probabilities": tf.where(valid[:, None], self.probabilities(logits), 0.0),
+                "valid": valid,
+            }
+
+        def embed(inputs):
+            """Raw arrays -> `latent_array`, (B, N, D), and `latent_mean`, (B, D)."""
+            answer = forward(inputs)
+            return {name: answer[name] for name in ("latent_array", "latent_mean")}
+
+        endpoints = {"serving_default": tf.function(serving_default, input_signature=arrays, autograph=False)}
+        if self.kind.decoder is not None:
+            files = [{"encoded": tf.TensorSpec((None,), tf.string, name="encoded")}]
+            endpoints["from_bytes"] = tf.function(from_bytes, input_signature=files, autograph=False)
+        if self.is_perceiver:
+            endpoints["embed"] = tf.function(embed, input_signature=arrays, autograph=False)
+        return module, endpoints
+
+    def forward(self, inputs):
+        """Raw arrays -> `logits`, and of a Perceiver `latent_array` and `latent_mean`; all in float32."""
+        entering = self._preprocess(inputs if len(inputs) > 1 else next(iter(inputs.values())))
+        answer = self._outputs(entering, training=False)
+        return {name: tf.cast(value, tf.float32) for name, value in answer.items()}
+
+    def probabilities(self, logits):
+        """Of each class, (B, classes)."""
+        return tf.nn.sigmoid(logits) if self.is_multi_label else tf.nn.softmax(logits)
+
+    def noise(self, count):
+        """`noise` for this model."""
+        return noise(self.kind, self.shape, count)
+
+    def files(self, examples):
+        """Files as `from_bytes` takes them, one for each of these raw examples: a list of bytes."""
+        count = len(next(iter(examples.values())))
+        return [self.kind.encode({n: x[i] for n, x in examples.items()}, self.shape) for i in range(count)]
+
+
+def noise(kind, shape, count, seed=0):
+    """`{input: (count, ..)}` of no meaning, for where there are no examples: uniform, and nothing masked."""
+    rng, low, high = np.random.default_rng(seed), *kind.range
+    inputs, made = kind.served(shape), {}
+    for name, (size, dtype) in inputs.items():
+        if dtype == "float32":
+            made[name] = rng.uniform(-1 if low is None else low, high or 1, (count, *size)).astype(dtype)
+        else:  # a mask, or how long each example is
+            whole = True if dtype == "bool" else next(iter(inputs.values()))[0][0]
+            made[name] = np.full((count, *size), whole, dtype)
+    return made
+
+
+def read_clips(kind, shape, file, **options):
+    """One file as a model is asked about it: `{input: (K, ..)}`, its K clips, or the whole of it."""
+    example = fields(kind.read(file, shape, **options))
+    if kind.clip is None:
+        parts = [example if isinstance(example, dict) else {next(iter(kind.served(shape))): example}]
+    else:
+        count = kind.count_of(example, shape)
+        parts = [kind.clip(example, shape, number, count) for number in range(count)]
+    return {name: tf.cast(tf.stack([p[name] for p in parts]), dtype) for name, (_, dtype) in kind.served(shape).items()}
+
+
+def in_float32(model):
+    """The model in float32, with the same weights; itself where it is so already.
+
+    Mixed precision is a matter of training: a server's processor may not know bfloat16, and LiteRT converts none.
+    """
+    config = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)
+    policies = [policy for policy in _policies(config) if "float" in policy["name"]]
+    if all(policy["name"] == "float32" for policy in policies):
+        return model
+    for policy in policies:
+        policy["name"] = "float32"
+    twin = keras.saving.deserialize_keras_object(config)
+    twin.set_weights([np.asarray(tf.cast(tf.convert_to_tensor(weight), tf.float32)) for weight in model.weights])
+    return twin
+
+
+def _policies(config):
+    """The configuration, `{"name": ..}`, of every dtype policy in a serialised object."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            yield config["config"]
+        for value in config.values():
+            yield from _policies(value)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            yield from _policies(value)

@@ -1,0 +1,133 @@
+"""Runs an exported artefact and nothing else, in a process of its own: the other half of `parity`.
+
+Started by its path. It imports NumPy and one runtime; this package and Keras (and, beside LiteRT, TensorFlow) cannot be
+imported here, so that an artefact which needs them fails. A request is a line of JSON on stdin, an answer one on
+stdout.
+"""
+
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+FORBIDDEN = {"saved_model": ("keras_perceiver", "keras"), "litert": ("keras_perceiver", "keras", "tensorflow")}
+
+
+def saved_model(folder, threads):
+    """`endpoint -> function of {input: array}` of a SavedModel; the number of threads is set once a process."""
+    import tensorflow as tf
+
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    loaded = tf.saved_model.load(folder)
+
+    def endpoint(name):
+        function = loaded.signatures[name]
+        specs = function.structured_input_signature[1]
+
+        def run(inputs):
+            tensors = {key: tf.constant(value, specs[key].dtype) for key, value in inputs.items()}
+            return {key: value.numpy() for key, value in function(**tensors).items()}
+
+        run._loaded = loaded  # kept alive: a signature holds its variables weakly
+        return run
+
+    return endpoint, f"tensorflow {tf.__version__}"
+
+
+def litert(folder, threads):
+    """The same of a LiteRT file."""
+    import ai_edge_litert
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=os.path.join(folder, "model.tflite"), num_threads=threads or 1)
+
+    def endpoint(name):
+        runner = interpreter.get_signature_runner(name)
+        return lambda inputs: runner(**inputs)
+
+    return endpoint, f"ai_edge_litert {getattr(ai_edge_litert, '__version__', '')}".strip()
+
+
+def rows(run, inputs, batch_sizes):
+    """The answers to examples in batches of these sizes, one after the other: `{output: (n, ..)}`."""
+    answers, start = [], 0
+    for size in batch_sizes:
+        answers.append(run({name: values[start : start + size] for name, values in inputs.items()}))
+        start += size
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def milliseconds(run, inputs, batch_size, seconds):
+    """Times of calls with one batch, for so many seconds, at least ten, after two that are not counted."""
+    batch = {name: values[:batch_size] for name, values in inputs.items()}
+    times, began = [], None
+    for call in range(100_000):
+        before = time.perf_counter()
+        run(batch)
+        now = time.perf_counter()
+        if call < 2:
+            continue
+        began = began or before
+        times.append(1000 * (now - before))
+        if len(times) >= 10 and now - began > seconds:
+            break
+    return times
+
+
+def read_inputs(path):
+    """`{endpoint: {input: array}}` of `parity.write_inputs`; files lie in it one after the other."""
+    inputs = {}
+    with np.load(path, allow_pickle=False) as file:
+        for key in file.files:
+            endpoint, name = key.split("/")
+            values = file[key]
+            if name == "lengths":
+                continue
+            if name == "encoded":
+                ends = np.cumsum(file[f"{endpoint}/lengths"])
+                values = [part.tobytes() for part in np.split(values, ends[:-1])]
+            inputs.setdefault(endpoint, {})[name] = values
+    return inputs
+
+
+def answer(formats, request):
+    """The answer to one request: rows of every endpoint, or times of one."""
+    endpoint, runtime = formats(request["folder"], request.get("threads"))
+    inputs = read_inputs(request["inputs"])
+    if "outputs" in request:
+        outputs = {}
+        for name in request["endpoints"]:
+            for key, value in rows(endpoint(name), inputs[name], request["batch_sizes"]).items():
+                outputs[f"{name}/{key}"] = value
+        np.savez(request["outputs"], **outputs)
+        return {"runtime": runtime}
+    run = endpoint(request["endpoints"][0])
+    batches = {}
+    for size in request["batch_sizes"]:
+        batches[size] = milliseconds(run, inputs[request["endpoints"][0]], size, request["seconds"])
+    return {"runtime": runtime, "milliseconds": batches}
+
+
+def main():
+    """Answers requests until stdin ends."""
+    formats = {"saved_model": saved_model, "litert": litert}[sys.argv[1]]
+    for name in FORBIDDEN[sys.argv[1]]:
+        sys.modules[name] = None
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    if formats is saved_model:
+        import tensorflow  # noqa: F401  (seconds, while the parent still writes the artefact)
+    for line in sys.stdin:
+        try:
+            said = answer(formats, json.loads(line))
+        except Exception as error:
+            said = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(said), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""The gate behind every export: it must answer as the live model does, in a process without this package."""
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.export import fresh_process
+from keras_perceiver.export.endpoints import read_clips
+
+BATCH_SIZES = (1, 3, 12)  # of the examples that are compared, one batch after the other
+LIVE_BATCH = 32  # examples that the live model is given at once: bounds memory
+REPORT = "parity.json"  # beside the artefact
+
+
+class FreshProcess:
+    """A process that runs artefacts of one format, `fresh_process`, and answers one request after the other."""
+
+    _running: ClassVar[dict] = {}  # by format and threads: it takes seconds to start, and stays until Python ends
+
+    def __init__(self, artefact_format):
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", fresh_process.__file__, artefact_format],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        )
+        atexit.register(self.close)
+
+    @classmethod
+    def of(cls, artefact_format, threads=None):
+        """The one of this format, and of these threads where its runtime sets them once; started where none runs."""
+        process = cls._running.get((artefact_format, threads))
+        if process is None or process._process.poll() is not None:
+            process = cls._running[artefact_format, threads] = cls(artefact_format)
+        return process
+
+    def ask(self, **request):
+        """The answer to one request.
+
+        Raises:
+            InputError: where the artefact cannot be loaded or run there.
+        """
+        try:
+            print(json.dumps(request), file=self._process.stdin, flush=True)
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            self._errors.seek(0)
+            last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise InputError(f"The process that runs exported models ended with {self._process.wait()}. {last}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise InputError(f"What was exported cannot be run without this package. {answer['error']}")
+        return answer
+
+    def close(self):
+        """Ends the process."""
+        atexit.unregister(self.close)
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
+
+
+def expected_answers(served, endpoints, examples):
+    """What the live model answers to raw examples: `({endpoint: inputs}, {endpoint: {output: (n, ..)}})`.
+
+    Files are made of the examples, and read for the live model by the reader that `predict` has.
+    """
+    inputs, answers = dict.fromkeys(endpoints, examples), {}
+    with tf.device("CPU"):  # a graphics card may multiply in fewer digits
+        live = _forward(served, examples)
+        answers["serving_default"] = _with_probabilities(served, live["logits"])
+        if "embed" in endpoints:
+            answers["embed"] = {name: live[name] for name in ("latent_array", "latent_mean")}
+        if "from_bytes" in endpoints:
+            files = served.files(examples)
+            inputs["from_bytes"] = {"encoded": files}
+            clips = [read_clips(served.kind, served.shape, file) for file in files]
+            counts = [len(next(iter(clip.values()))) for clip in clips]
+            whole = {name: np.concatenate([clip[name] for clip in clips]) for name in served.inputs}
+            logits = _forward(served, whole)["logits"]
+            means = np.stack([part.mean(axis=0) for part in np.split(logits, np.cumsum(counts)[:-1])])
+            answers["from_bytes"] = {**_with_probabilities(served, means), "valid": np.ones(len(files), bool)}
+    return inputs, answers
+
+
+def compare(artefact_format, folder, inputs, expected, tolerance, batch_sizes=BATCH_SIZES):
+    """Runs an artefact in a fresh process on the inputs of every endpoint and compares the answers.
+
+    Args:
+        artefact_format: "saved_model" or "litert".
+        folder: of the artefact.
+        inputs, expected: see `expected_answers`.
+        tolerance: of the largest difference of an output, as a share of its largest value.
+        batch_sizes: their sum is the number of examples.
+
+    Returns:
+        A report that JSON can hold, with `passed`, and the answers, `{endpoint: {output: (n, ..)}}`.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        path, outputs = Path(scratch) / "inputs.npz", Path(scratch) / "outputs.npz"
+        write_inputs(path, inputs)
+        said = FreshProcess.of(artefact_format).ask(
+            folder=str(folder),
+            endpoints=list(expected),
+            inputs=str(path),
+            outputs=str(outputs),
+            batch_sizes=list(batch_sizes),
+        )
+        answers = {}
+        with np.load(outputs, allow_pickle=False) as file:
+            for key in file.files:
+                endpoint, name = key.split("/")
+                answers.setdefault(endpoint, {})[name] = file[key]
+    found = {
+        endpoint: {name: _difference(answers[endpoint].get(name), value) for name, value in outputs.items()}
+        for endpoint, outputs in expected.items()
+    }
+    relative = [difference["relative"] for outputs in found.values() for difference in outputs.values()]
+    report = {
+        "passed": bool(np.all(np.isfinite(relative)) and max(relative) <= tolerance),
+        "tolerance": tolerance,
+        "batch_sizes": list(batch_sizes),
+        "runtime": said["runtime"],
+        "endpoints": found,
+    }
+    return report, answers
+
+
+def require_parity(report, what):
+    """An `InputError` with the figures, unless the report of `compare` says that all is well."""
+    if report["passed"]:
+        return
+    figures = "; ".join(
+        f"{endpoint} {name} {difference['relative']:.1e}"
+        for endpoint, outputs in report["endpoints"].items()
+        for name, difference in outputs.items()
+    )
+    raise InputError(
+        f"{what} must answer as the live model does, to {report['tolerance']:.0e} of the largest value, and was "
+        f"removed. Largest differences: {figures}."
+    )
+
+
+def write_inputs(path, inputs):
+    """Writes `{endpoint: {input: array or list of bytes}}` for `fresh_process.read_inputs`."""
+    arrays = {}
+    for endpoint, values in inputs.items():
+        for name, value in values.items():
+            if name == "encoded":
+                arrays[f"{endpoint}/lengths"] = np.array([len(file) for file in value])
+                value = np.frombuffer(b"".join(value), np.uint8)
+            arrays[f"{endpoint}/{name}"] = np.asarray(value)
+    np.savez(path, **arrays)
+
+
+def _forward(served, examples):
+    """`Served.forward` of any number of examples: `{output: (n, ..)}`."""
+    count = len(next(iter(examples.values())))
+    parts = [
+        served.forward({name: tf.constant(x[start : start + LIVE_BATCH]) for name, x in examples.items()})
+        for start in range(0, count, LIVE_BATCH)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _with_probabilities(served, logits):
+    return {"logits": logits, "probabilities": served.probabilities(logits).numpy()}
+
+
+def _difference(value, expected):
+    """The largest difference of two arrays, and as a share of the largest expected value."""
+    if value is None or value.shape != expected.shape:
+        return {"largest_difference": float("inf"), "largest_value": 0.0, "relative": float("inf")}
+    value, expected = value.astype(np.float64), expected.astype(np.float64)
+    difference, largest = np.abs(value - expected).max(), np.abs(expected).max()
+    relative = difference / max(largest, np.finfo(np.float32).tiny)
+    return {"largest_difference": float(difference), "largest_value": float(largest), "relative": float(relative)}

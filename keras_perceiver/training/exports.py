@@ -1,0 +1,94 @@
+"""A finished run -> what serves its model."""
+
+from keras_perceiver._checks import require, require_one_of
+from keras_perceiver.export import export_litert, export_saved_model
+from keras_perceiver.training.evaluate import reload_source
+from keras_perceiver.training.feeding import raw_examples
+from keras_perceiver.training.metrics import classification_metrics, multi_label_metrics
+from keras_perceiver.training.runs import Run
+
+FORMATS = ("saved_model", "litert")
+HELD_OUT = 16  # test examples that a SavedModel is compared on
+MEASURED = 1000  # test examples that a LiteRT file is measured on
+CALIBRATION = 200  # training examples from which "int8" learns ranges
+
+
+def export_run(
+    run,
+    *,
+    export_format="saved_model",
+    quantize="none",
+    shelf="saved_models",
+    licence=None,
+    max_points_lost=None,
+    data=None,
+):
+    """Exports the model of a finished run again, or in another format.
+
+    Args:
+        run: the run folder.
+        export_format: "saved_model" or "litert".
+        quantize: key of `QUANTIZE`, of a LiteRT file.
+        shelf: the folder that holds exported models.
+        licence: of weights and data, for the model card.
+        max_points_lost: see `export_litert`.
+        data: a `Source` where the run was trained on one; None to load the data again from where they were.
+
+    Returns:
+        `Export`.
+
+    Raises:
+        InputError: where the run is not finished, its data have changed, or the export does not pass its gate.
+    """
+    import keras
+
+    require_one_of(FORMATS, export_format=export_format)
+    for_litert = {"quantize": None if quantize == "none" else quantize, "max_points_lost": max_points_lost}
+    given = [name for name, value in for_litert.items() if value is not None]
+    require(export_format == "litert" or not given, 'These options are for `export_format="litert"`', options=given)
+    run = Run(run)
+    config, metrics = run.config(), run.read_json("metrics.json")
+    source = reload_source(run, config) if data is None else data
+    run.require_same({"source": source.description()})
+    model = keras.models.load_model(run.model_path)
+    if export_format == "saved_model":
+        return export_model(model, source, config, metrics, shelf=shelf, licence=licence)
+    examples, labels = raw_examples(source, "test", MEASURED)
+    return export_litert(
+        model,
+        **_described(source, config, metrics, licence),
+        shelf=shelf,
+        quantize=quantize,
+        examples=examples,
+        figure=_figure(source, labels),
+        calibration=raw_examples(source, "train", CALIBRATION)[0] if quantize == "int8" else None,
+        max_points_lost=max_points_lost,
+    )
+
+
+def export_model(model, source, config, metrics, *, shelf, licence=None):
+    """The SavedModel of a run whose parts are at hand, compared on examples of its test split."""
+    examples, _ = raw_examples(source, "test", HELD_OUT)
+    return export_saved_model(model, **_described(source, config, metrics, licence), shelf=shelf, examples=examples)
+
+
+def _described(source, config, metrics, licence):
+    """What every format is told of the run."""
+    name = source.name if config["network"] == "perceiver" else f"{source.name}-{config['network']}"
+    figures = {key: value for key, value in metrics.items() if isinstance(value, (int, float))}
+    return {
+        "name": name,
+        "class_names": source.class_names,
+        "modality": source.modality,
+        "shape": source.example_shape,
+        "settings": config["preprocess"],
+        "multi_label": source.is_multi_label,
+        "provenance": {"data": config["data"], "configuration": config, "metrics": figures, "licence": licence},
+    }
+
+
+def _figure(source, labels):
+    """A function of the logits of examples with these labels that returns their accuracy or mean average precision."""
+    if source.is_multi_label:
+        return lambda logits: multi_label_metrics(logits, labels, source.class_names)["mean_average_precision"] or 0.0
+    return lambda logits: classification_metrics(logits, labels, source.class_names)["accuracy"]

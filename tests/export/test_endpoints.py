@@ -1,0 +1,186 @@
+"""What a SavedModel answers at each endpoint, to what is good, bad and empty; and what lies beside it."""
+
+import ctypes
+import io
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.data import normalize_pixels, read_image
+from keras_perceiver.export import export_saved_model, saved_model
+from keras_perceiver.export.endpoints import in_float32
+from keras_perceiver.export.warm_up import BATCH_SIZES, WARM_UP
+from tests.small_classifier import NAMES, SHAPE, small_classifier
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def loaded(exported):
+    return tf.saved_model.load(exported[1].folder)
+
+
+@pytest.fixture
+def endpoint(loaded):
+    def ask(name, **inputs):
+        return {key: value.numpy() for key, value in loaded.signatures[name](**inputs).items()}
+
+    return ask
+
+
+def pixels(count):
+    return RNG.integers(0, 256, (count, *SHAPE)).astype(np.float32)
+
+
+def encoded(image, kind, **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def test_an_empty_batch_has_an_empty_answer(endpoint):
+    assert endpoint("serving_default", image=tf.zeros((0, *SHAPE)))["logits"].shape == (0, 3)
+    assert endpoint("embed", image=tf.zeros((0, *SHAPE)))["latent_array"].shape == (0, 3, 8)
+    answer = endpoint("from_bytes", encoded=tf.constant([], tf.string))
+    assert answer["probabilities"].shape == (0, 3)
+    assert answer["valid"].shape == (0,)
+
+
+def test_a_number_that_is_not_finite_spoils_its_own_example_alone(endpoint):
+    images = pixels(5)
+    clean = endpoint("serving_default", image=tf.constant(images))["logits"]
+    images[2, 1, 1] = np.nan
+    spoilt = endpoint("serving_default", image=tf.constant(images))["logits"]
+    assert not np.isfinite(spoilt[2]).any()
+    np.testing.assert_allclose(np.delete(spoilt, 2, axis=0), np.delete(clean, 2, axis=0), rtol=1e-5)
+
+
+def test_what_has_the_wrong_rank_or_type_is_refused(loaded):
+    for bad in (tf.zeros(SHAPE), tf.zeros((2, 7, 5, 1)), tf.zeros((2, *SHAPE), tf.int32)):
+        with pytest.raises((TypeError, ValueError, tf.errors.InvalidArgumentError)):
+            loaded.signatures["serving_default"](image=bad)
+
+
+def test_files_that_cannot_be_read_cost_the_others_nothing(endpoint, exported):
+    """A truncated JPEG, text, nothing, a GIF and a picture that would be a billion pixels, among good ones."""
+    grey = Image.fromarray(RNG.integers(0, 256, (11, 13), np.uint8))
+    colour = Image.fromarray(RNG.integers(0, 256, (9, 4, 3), np.uint8))
+    good = [encoded(grey, "PNG"), encoded(colour, "JPEG", quality=95), encoded(colour, "PNG")]
+    huge = bytearray(encoded(grey, "PNG"))
+    huge[16:24] = struct.pack(">II", 40_000, 40_000)
+    bad = [good[1][:-40], b"text", b"", encoded(grey, "GIF"), bytes(huge)]
+    files = [good[0], *bad[:3], good[1], *bad[3:], good[2]]
+    answer = endpoint("from_bytes", encoded=tf.constant(files))
+    expected = np.array([file in good for file in files])
+    np.testing.assert_array_equal(answer["valid"], expected)
+    assert not answer["logits"][~expected].any()
+    assert not answer["probabilities"][~expected].any()
+    images = normalize_pixels(np.stack([read_image(file, SHAPE) for file in good]))
+    live = exported[0](images).numpy()
+    assert np.ptp(live, axis=0).min() > 0.1
+    np.testing.assert_allclose(answer["logits"][expected], live, atol=2e-2)  # a level of grey may be rounded otherwise
+    np.testing.assert_allclose(answer["probabilities"][expected].sum(axis=1), 1, rtol=1e-5)
+    alone = endpoint("from_bytes", encoded=tf.constant(good))
+    np.testing.assert_allclose(answer["logits"][expected], alone["logits"], rtol=1e-4, atol=1e-5)
+    assert not endpoint("from_bytes", encoded=tf.constant(bad[:2]))["valid"].any()
+
+
+def test_the_embedding_is_what_the_head_takes(endpoint, exported):
+    images = pixels(3)
+    answer = endpoint("embed", image=tf.constant(images))
+    assert answer["latent_array"].shape == (3, 3, 8)
+    np.testing.assert_allclose(answer["latent_mean"], answer["latent_array"].mean(axis=1), atol=1e-6)
+    head = exported[0].get_layer("logits")
+    logits = answer["latent_mean"] @ head.kernel.numpy() + head.bias.numpy()
+    np.testing.assert_allclose(endpoint("serving_default", image=tf.constant(images))["logits"], logits, atol=1e-5)
+
+
+def test_the_graph_holds_neither_python_nor_xla(exported):
+    content = (exported[1].folder / "saved_model.pb").read_bytes()
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    definition = SavedModel.FromString(content).meta_graphs[0].graph_def
+    functions = definition.library.function
+    operations = {node.op for node in definition.node} | {n.op for f in functions for n in f.node_def}
+    assert "MatMul" in operations or "BatchMatMulV2" in operations
+    assert not [op for op in operations if "PyFunc" in op or "Xla" in op]
+    assert not [f for f in functions if f.attr["_XlaMustCompile"].b]
+
+
+def test_tensorflows_c_api_loads_it_as_the_server_does(exported):
+    (path,) = Path(tf.__file__).parent.glob("libtensorflow_cc.so.*")
+    library = ctypes.CDLL(str(path))
+    for name in ("TF_NewStatus", "TF_NewGraph", "TF_NewSessionOptions", "TF_LoadSessionFromSavedModel"):
+        getattr(library, name).restype = ctypes.c_void_p
+    pointer = ctypes.c_void_p
+    status, graph = pointer(library.TF_NewStatus()), pointer(library.TF_NewGraph())
+    options, tags = pointer(library.TF_NewSessionOptions()), (ctypes.c_char_p * 1)(b"serve")
+    folder = str(exported[1].folder).encode()
+    session = library.TF_LoadSessionFromSavedModel(options, None, folder, tags, 1, graph, None, status)
+    assert library.TF_GetCode(status) == 0
+    assert session
+    library.TF_GraphOperationByName.restype = ctypes.c_void_p
+    assert library.TF_GraphOperationByName(graph, b"from_bytes_encoded")
+
+
+def test_warm_up_has_a_request_for_each_endpoint_and_batch_size(exported, endpoint):
+    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+    asked = []
+    for record in tf.data.TFRecordDataset(str(exported[1].folder / "assets.extra" / WARM_UP)):
+        request = PredictionLog.FromString(record.numpy()).predict_log.request
+        assert request.model_spec.name == "animals"
+        inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
+        name = request.model_spec.signature_name
+        answer = endpoint(name, **inputs)
+        assert all(np.isfinite(value).all() for value in answer.values())
+        asked.append((name, len(next(iter(answer.values())))))
+        assert answer.get("valid", np.ones(1)).all()
+    expected = [(name, size) for name in ("serving_default", "from_bytes", "embed") for size in BATCH_SIZES]
+    assert sorted(asked) == sorted(expected)
+
+
+def test_what_lies_beside_the_graph_says_what_it_is(exported):
+    folder = exported[1].folder
+    description = json.loads((folder / "assets.extra" / "perceiver.json").read_text())
+    assert description["class_names"] == NAMES
+    assert description["provenance"]["metrics"] == {"accuracy": 0.75}
+    report = json.loads((folder / "assets.extra" / "parity.json").read_text())
+    assert report["passed"]
+    assert set(report["endpoints"]) == {"serving_default", "from_bytes", "embed"}
+    card = (folder / "README.md").read_text()
+    for part in ("# animals", "zebra", "zoo", "CC0", '"accuracy": 0.75', '"seed": 7', "`from_bytes`", "`embed`"):
+        assert part in card
+
+
+def test_an_export_that_answers_otherwise_is_removed(tmp_path, monkeypatch):
+    """The live model's answers are moved by a thousandth: the gate must see it, and leave nothing behind."""
+    real = saved_model.expected_answers
+
+    def moved(served, endpoints, examples):
+        inputs, answers = real(served, endpoints, examples)
+        answers["embed"]["latent_mean"] = answers["embed"]["latent_mean"] * 1.001
+        return inputs, answers
+
+    monkeypatch.setattr(saved_model, "expected_answers", moved)
+    with pytest.raises(InputError, match=r"must answer as the live model does.*embed latent_mean 1\.0e-03"):
+        export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
+    assert list((tmp_path / "animals").iterdir()) == []
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float16"])
+def test_a_model_of_any_precision_is_served_in_float32(policy):
+    model = small_classifier(dtype=policy)
+    twin = in_float32(model)
+    images = normalize_pixels(pixels(2))
+    reference = small_classifier()
+    reference.set_weights([np.asarray(w.numpy(), np.float32) for w in map(tf.convert_to_tensor, model.weights)])
+    np.testing.assert_allclose(twin(images), reference(images), atol=1e-6)
+    assert np.abs(twin(images) - tf.cast(model(images), tf.float32)).max() > 1e-4  # which the model itself is not
+    assert in_float32(reference) is reference

@@ -1,0 +1,122 @@
+"""LiteRT files: the live model's numbers by the runtime alone, measured, and refused where they lose too much."""
+
+import json
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.data import MODALITIES, normalize_pixels
+from keras_perceiver.export import benchmark, export_litert, litert
+from tests.small_classifier import NAMES, SHAPE, small_classifier
+
+RNG = np.random.default_rng(0)
+
+
+def pixels(count):
+    return {"image": RNG.integers(0, 256, (count, *SHAPE)).astype(np.float32)}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """(model, examples, `Export`) of a file in float32; not to be changed."""
+    model, examples = small_classifier(), {"image": np.random.default_rng(3).uniform(0, 255, (13, *SHAPE)).astype("f")}
+    return (
+        model,
+        examples,
+        export_litert(model, "animals", NAMES, shelf=tmp_path_factory.mktemp("s"), examples=examples),
+    )
+
+
+def test_a_file_answers_as_the_model_in_batches_of_any_size(measured):
+    model, examples, export = measured
+    assert export.folder.parts[-2:] == ("animals-litert", "1")
+    interpreter = Interpreter(str(export.folder / "model.tflite"))
+    assert list(interpreter.get_signature_list()) == ["serving_default"]
+    runner = interpreter.get_signature_runner("serving_default")
+    live = model(normalize_pixels(examples["image"])).numpy()
+    assert np.ptp(live, axis=0).min() > 0.1
+    for count in (2, 11):
+        answer = runner(image=examples["image"][:count])
+        np.testing.assert_allclose(answer["logits"], live[:count], atol=1e-4 * np.abs(live).max())
+        np.testing.assert_allclose(answer["probabilities"].sum(axis=1), 1, rtol=1e-5)
+    report = json.loads((export.folder / "parity.json").read_text())
+    assert report == json.loads(json.dumps(export.report))
+    assert report["bytes"] == (export.folder / "model.tflite").stat().st_size
+    assert report["figure"] == 1  # every best class is the model's
+    assert set(report["latency"]) == {"1", "2"}
+    assert 0 < report["latency"]["1"]["median"] <= report["latency"]["1"]["p99"]
+    description = json.loads((export.folder / "perceiver.json").read_text())
+    assert (description["class_names"], description["quantize"]) == (NAMES, "none")
+
+
+def test_int8_is_smaller_and_close_from_a_model_of_mixed_precision(tmp_path):
+    """Measured on what the test draws: a tenth of the largest logit is much for so few numbers, and not noise."""
+    model = small_classifier(dtype="mixed_bfloat16")
+    export = export_litert(
+        model, "animals", NAMES, quantize="int8", shelf=tmp_path, examples=pixels(40), calibration=pixels(40),
+        max_points_lost=20.0,
+    )  # fmt: skip
+    assert export.folder.parent.name == "animals-litert-int8"
+    kinds = {tensor["dtype"] for tensor in Interpreter(str(export.folder / "model.tflite")).get_tensor_details()}
+    assert np.int8 in kinds
+    assert 1e-4 < export.report["logit_difference"] < 0.25
+
+
+def test_sounds_with_their_spectrogram_and_mask_convert(tmp_path):
+    shape, settings = (1280, 8000, 1280), {"num_mel_bins": 8}
+    inputs = MODALITIES["audio"].input_shape(shape, **settings)
+    model = small_classifier(input_shape=inputs, padding_mask=True)
+    examples = {
+        "samples": RNG.uniform(-1, 1, (5, 1280)).astype(np.float32),
+        "length": np.array([1280, 900, 80, 1280, 641], np.int32),
+    }
+    export = export_litert(
+        model, "sounds", NAMES, shelf=tmp_path, modality="audio", shape=shape, settings=settings, examples=examples
+    )
+    assert export.report["passed"]
+    assert export.report["num_examples"] == 5
+
+
+def test_a_file_that_differs_or_loses_accuracy_is_removed_with_the_figures(measured, tmp_path, monkeypatch):
+    content = (measured[2].folder / "model.tflite").read_bytes()
+    monkeypatch.setattr(litert, "convert", lambda *_: content)
+    figures = iter((0.9, 0.95))  # of the file, of the model
+    with pytest.raises(InputError, match=r"at most 0\.1 points and was removed.*points_lost=5\.0.*90\.00%"):
+        export_litert(
+            small_classifier(), "animals", NAMES, shelf=tmp_path, examples=pixels(5), figure=lambda _: next(figures)
+        )
+    with pytest.raises(InputError, match=r"must answer as the live model does, to 1e-04.*serving_default logits"):
+        export_litert(small_classifier(seed=2), "animals", NAMES, shelf=tmp_path, examples=pixels(5))
+    assert list((tmp_path / "animals-litert").iterdir()) == []
+
+
+def test_what_cannot_be_is_refused_before_work_begins(tmp_path, monkeypatch):
+    model = small_classifier()
+    with pytest.raises(InputError, match="Did you mean 'float16'"):
+        export_litert(model, "animals", NAMES, quantize="float32", shelf=tmp_path)
+    with pytest.raises(InputError, match="`calibration` must be given"):
+        export_litert(model, "animals", NAMES, quantize="int8", shelf=tmp_path)
+    with pytest.raises(InputError, match="`name` must begin"):
+        export_litert(model, "../animals", NAMES, shelf=tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"keras-perceiver\[litert\]"):
+        export_litert(model, "animals", NAMES, shelf=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_benchmark_times_every_batch_size_with_every_number_of_threads(measured, tmp_path):
+    picture = tmp_path / "speed.png"
+    timings = benchmark([measured[2].folder.parent], batch_sizes=(1, 7), threads=(1, 2), seconds=0.05, picture=picture)
+    assert [(t.threads, t.batch_size) for t in timings] == [(1, 1), (1, 7), (2, 1), (2, 7)]
+    for timing in timings:
+        assert timing.runtime.startswith("ai_edge_litert")
+        assert timing.calls >= 10
+        assert 0 < timing.median <= timing.p90 <= timing.p99
+        assert timing.examples_per_second == pytest.approx(1000 * timing.batch_size / timing.median)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="batch_size=0"):
+        benchmark([measured[2].folder], batch_sizes=(0,))
+    with pytest.raises(InputError, match="folder of a SavedModel or a LiteRT file"):
+        benchmark([tmp_path])

@@ -51,7 +51,7 @@ def train(
         data: name or path of the data set, see `load_source`, or a `Source`, such as `dataset_source` makes.
         output: the run folder; None for `runs/<name>-seed<seed>`, with the name of the data set; that of another
             network than the Perceiver is `<name>-<network>`.
-        shelf: the folder where the SavedModel is put as `<name>/<version>/`.
+        shelf: the folder where the SavedModel is put as `<name>/<version>/`; None for no SavedModel.
         seed: of initial weights, order of the data and augmentation.
         source: dictionary of arguments of `load_source`, such as `{"image_size": 32}`.
         preprocess: dictionary of arguments of what stands before the model, see `preprocess_images`.
@@ -66,7 +66,7 @@ def train(
         console: `rich.console.Console` that shows what happens; None for a new one.
 
     Returns:
-        The metrics on the test split, see `classification_metrics`, with `export`: the SavedModel.
+        The metrics on the test split, see `classification_metrics`, with `export`: the SavedModel, if any.
 
     Raises:
         InputError: where the data are unknown, arguments are illegal or contradict each other, or the
@@ -91,7 +91,8 @@ def train(
     keras.utils.set_random_seed(seed)
     built = NETWORKS[network](**config["model"], name=f"{source.name}_{network}")
     steps = steps_per_epoch(source.splits["train"], recipe.batch_size)
-    require_folder(shelf=shelf)
+    if shelf is not None:
+        require_folder(shelf=shelf)
     resumed = run.claim(config)
     run.write_data(source)
 
@@ -127,23 +128,25 @@ def train(
         plot_confusion_matrix(
             metrics["confusion_matrix"], source.class_names, metrics["accuracy"], run.folder / "confusion_matrix.png"
         )
-    export = export_saved_model(
-        built,
-        name,
-        source.class_names,
-        shelf=shelf,
-        modality=source.modality,
-        shape=source.example_shape,
-        settings=config["preprocess"],
-        multi_label=source.is_multi_label,
-    )
-    metrics["export"] = str(export)
+    if shelf is not None:
+        export = export_saved_model(
+            built,
+            name,
+            source.class_names,
+            shelf=shelf,
+            modality=source.modality,
+            shape=source.example_shape,
+            settings=config["preprocess"],
+            multi_label=source.is_multi_label,
+        )
+        metrics["export"] = str(export)
     metrics["seconds"] = round(time.monotonic() - began, 1)
     run.write_json("metrics.json", metrics)
     shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
     console.print(f"test {figure_of(metrics)} after {metrics['seconds']:.0f} s")
     console.print(f"run: {run.folder}", soft_wrap=True)
-    console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
+    if shelf is not None:
+        console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
     return metrics
 
 

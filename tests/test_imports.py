@@ -27,6 +27,9 @@ FLOORS = [
     ["layers"],
     ["models"],
     ["data", "training", "export", "inspection"],
+    ["studies"],
+    ["cli_options"],
+    ["cli_studies"],
     ["cli"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -165,9 +165,9 @@ class StudyResult:
         accuracy.invert_yaxis()
         accuracy.xaxis.set_major_formatter("{x:.1%}")
         costs = (
-            ("MFLOP of an example", [arm.flops / 1e6 for arm in self.arms]),
-            ("ms of training an example", [1e3 * arm.seconds_per_example for arm in self.arms]),
-            ("MB while it trains", [(arm.peak_bytes or 0) / 1e6 for arm in self.arms]),
+            ("MFLOP", [arm.flops / 1e6 for arm in self.arms]),
+            ("ms an example", [1e3 * arm.seconds_per_example for arm in self.arms]),
+            ("MB", [(arm.peak_bytes or 0) / 1e6 for arm in self.arms]),
         )
         for axes, (title, values) in zip(others, costs, strict=True):
             axes.barh(places, values, color=TRAINING, height=0.6)

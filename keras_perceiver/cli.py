@@ -42,7 +42,7 @@ from keras_perceiver.cli_options import (
     preprocess_settings,
     table_console,
 )
-from keras_perceiver.cli_studies import study
+from keras_perceiver.cli_studies import attend, study
 
 app = typer.Typer(
     name="keras-perceiver",
@@ -276,6 +276,7 @@ def models(as_json: AsJson = False):
 
 
 app.command()(study)
+app.command()(attend)
 
 
 def _metrics_table(metrics):

@@ -80,3 +80,16 @@ def study(
     console.print(result.table())
     for line in [*result.lines(), f"study: {result.folder}"]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def attend(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run of a Perceiver.")],
+    files: Annotated[list[Path], typer.Argument(help="Files of the kind that it was trained on.")],
+    output: Annotated[Path | None, typer.Option(help="Folder of the drawings.", show_default="RUN/attention")] = None,
+    latents: Annotated[int, typer.Option(help="How many are drawn alone, evenly chosen.", min=1)] = 4,
+    invert: Annotated[bool, typer.Option("--invert", help="For dark ink on white.")] = False,
+):
+    """Draw what the latents look at: attention maps of each cross-attend over a picture, a sound, frames or a cloud."""
+    with library("inspection") as inspection:
+        for path in inspection.attend(run, files, output=output, latents=latents, invert=invert):
+            table_console().print(str(path), markup=False, highlight=False, soft_wrap=True)

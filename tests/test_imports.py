@@ -23,6 +23,7 @@ FLOORS = [
     ["_blocks"],
     ["factored"],
     ["absorbed"],
+    ["attention_weights"],
     ["implementations"],  # the forms of cross-attention by name
     ["layers"],
     ["models"],

@@ -76,10 +76,12 @@ def study(
         )
     if as_json:
         print(result.to_json())
-        return
-    console.print(result.table())
-    for line in [*result.lines(), f"study: {result.folder}"]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    else:
+        console.print(result.table())
+        for line in [*result.lines(), f"study: {result.folder}"]:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if result.failed:
+        raise typer.Exit(1)
 
 
 def attend(

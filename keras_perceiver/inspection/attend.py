@@ -74,7 +74,7 @@ def _draw(model, kind, example, latents, class_names, name, path):
     maps = attention_maps(model, batch, latents=latents)
     titles = ["all latents", *(f"latent {number}" for number in maps.latents)]
     rows, columns = len(maps.mean), 1 + len(titles)
-    figure = Figure(figsize=(INCHES * columns, 0.6 + 1.15 * INCHES * rows), layout="constrained")
+    figure = Figure(figsize=(INCHES * columns, 0.6 + 1.08 * INCHES * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for row, (mean, chosen) in enumerate(zip(maps.mean, maps.chosen, strict=True)):
         (mean,), (chosen,) = mean.values(), chosen.values()  # a data set has one modality
@@ -82,7 +82,7 @@ def _draw(model, kind, example, latents, class_names, name, path):
         grid[row, 0].set_ylabel(f"cross-attend {row + 1}")
         for axes, weights in zip(grid[row, 1:], [mean[0], *chosen[0]], strict=True):
             kind.draw(axes, example, weights)
-            axes.set_xlabel(f"at most {weights.max() * weights.size:.1f}x", fontsize=8)
+            axes.set_xlabel(f"up to {weights.max() * weights.size:.1f}x uniform", fontsize=8)
     for axes, title in zip(grid[0], ["", *titles], strict=True):
         axes.set_title(title, fontsize=9)
     for axes in grid.flat:

@@ -104,6 +104,7 @@ class StudyResult:
         data: name of the data set.
         test_examples: how many the figures are measured on.
         left_out: `{arm: why it cannot be built for the data}`.
+        failed: `{"<arm>, seed <seed>": why its run has not ended}`.
         folder: of the study.
         arms: list of `ArmResult`.
     """
@@ -113,6 +114,7 @@ class StudyResult:
     data: str
     test_examples: int
     left_out: dict[str, str]
+    failed: dict[str, str]
     folder: str
     arms: list[ArmResult]
 
@@ -129,6 +131,7 @@ class StudyResult:
             "over the seeds, with validation and compilation. ms an example: of training, validation beside it, in the "
             "median epoch. MB: most memory above the idle process while it trained.",
             *(f"Left out: {name}. {reason}" for name, reason in self.left_out.items()),
+            *(f"Failed: {name}. {reason}" for name, reason in self.failed.items()),
         ]
 
     def table(self):

@@ -69,7 +69,8 @@ def study(question, data, *, output=None, seeds=3, arms=None, source=None, prese
 
     Raises:
         InputError: where the question, the data or an arm is unknown, fewer than two arms can be built for the data, or
-            the folder holds a study with other settings; before anything is trained.
+            the folder holds a study with other settings; before anything is trained. Later, where every run fails; if
+            some do, the others go on, and the same call tries again.
     """
     require_one_of(QUESTIONS, question=question)
     require_positive(seeds=seeds)
@@ -87,18 +88,28 @@ def study(question, data, *, output=None, seeds=3, arms=None, source=None, prese
         data=loaded.name,
         test_examples=len(loaded.splits["test"]),
         left_out=left_out,
+        failed={},
         folder=str(folder),
-        arms=[],
+        arms=results(planned, folder, seeds),
     )
     todo = [(arm, seed) for seed in range(seeds) for arm in planned if not arm.run(folder, seed).is_finished]
     for number, (arm, seed) in enumerate(todo):
         left = seconds_left(todo[number:], folder, seeds)
         about = "" if left is None else f", about {_duration(left)} left"
         console.print(f"[bold]run {number + 1} of {len(todo)}{about}[/bold]: {arm.name}, seed {seed}", highlight=False)
-        train_arm(arm, folder, seed, preset, recipe or {}, console)
+        try:
+            train_arm(arm, folder, seed, preset, recipe or {}, console)
+        except InputError as error:  # its loss is not finite any more, say: the other runs go on
+            result.failed[f"{arm.name}, seed {seed}"] = str(error)
+            console.print(f"failed: {error}", markup=False, highlight=False, soft_wrap=True)
+            continue
         result = dataclasses.replace(result, arms=results(planned, folder, seeds))
         result.write_tables()
-    result = dataclasses.replace(result, arms=results(planned, folder, seeds))
+    require(
+        bool(result.arms),
+        "At least one run must end well",
+        repair=" ".join(f"{name}: {reason}" for name, reason in result.failed.items()),
+    )
     result.write_tables()
     result.write_picture()
     return result

@@ -49,7 +49,7 @@ def attention_maps(model, inputs, *, latents=4):
     Reference: Jaegle et al. 2021, figure 3.
     """
     layers, attended = _cross_attends(model)
-    calls = attended(inputs, training=False)
+    calls = list(attended(inputs, training=False).values())
     num_latents = calls[0]["latents"].shape[1]
     numbers = _numbers(latents, num_latents)
     chosen, mean = [], []
@@ -72,7 +72,8 @@ def _cross_attends(model):
     # As in `describe_model`: the clone's layers are the model's own.
     clone = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=record)
     require(bool(layers), "`model` must be a Perceiver: it has no cross-attends", model=model.name)
-    return layers, keras.Model(clone.input, arguments)
+    # A dictionary, and no list: of one element Keras would return that element.
+    return layers, keras.Model(clone.input, {f"{number:04d}": call for number, call in enumerate(arguments)})
 
 
 def _numbers(latents, num_latents):

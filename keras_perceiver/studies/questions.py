@@ -74,7 +74,7 @@ def position_arms(base, grid):
         for factor, words in ((1 / 4, "a quarter of the"), (4, "four times the")):
             arms[f"16 bands, {words} highest frequency"] = Arm({"num_bands": 16, "max_resolution": factor * resolution})
         return {**arms, "none but the coordinates": none}
-    most = max(2, round(math.log2(max(grid))) - 1)  # as many bands as half the axis has elements
+    most = max(2, int(math.log2(max(grid))) - 1)  # as many bands as half the axis has elements
     bands = [2**power for power in range(1, most + 1)][-NUM_SIZES:]
     arms = {f"{k} bands": _fourier(k, grid, 1) for k in reversed(bands)}
     for factor, words in ((1 / 2, "half"), (2, "twice")):

@@ -98,15 +98,13 @@ def test_it_equals_the_oracle(implementation, kind, heads, dtype, tolerance):
     assert_close(layer(**tensors(inputs)), expected, tolerance)
 
 
-@pytest.mark.parametrize("memory_budget", [None, 2**12], ids=["in one piece", "in blocks"])
-@pytest.mark.parametrize("kind", BYTE_ARRAYS)
-@pytest.mark.parametrize("heads", [{"num_heads": 5}, {"num_heads": 2, "head_dim": 11}], ids=str)
-def test_its_weights_are_those_of_the_oracle(kind, heads, memory_budget):
+@pytest.mark.parametrize(("kind", "memory_budget"), [*((kind, None) for kind in BYTE_ARRAYS), ("masked", 2**11)])
+def test_its_weights_are_those_of_the_oracle(kind, memory_budget):
     byte_array = BYTE_ARRAYS[kind]
     inputs = {"latents": LATENTS, "byte_array": byte_array}
-    layer = randomised(CrossAttention(**heads, memory_budget=memory_budget, name="layer"), inputs)
+    layer = randomised(CrossAttention(2, 11, memory_budget=memory_budget, name="layer"), inputs)
     rows, mask = oracle_rows(byte_array)
-    expected = oracle.cross_attention_weights(oracle.weights_of(layer), LATENTS, rows, heads["num_heads"], mask)
+    expected = oracle.cross_attention_weights(oracle.weights_of(layer), LATENTS, rows, 2, mask)
     weights = layer.attention_weights(**tensors(inputs))
     names = [name for name in byte_array if name in ("video", "audio")] if isinstance(byte_array, dict) else []
     parts = [weights[name] for name in names] or [weights]

@@ -81,7 +81,7 @@ def test_it_leaves_tables_that_agree_and_a_picture(trained, tmp_path):
     row = next(line for line in text.splitlines() if line.startswith("| 1 cross-attend |"))
     assert row.split(" | ")[1:4] == ["50.00%", "", "1"]
     assert "3,840 examples; figures are of 360 test examples" in text
-    rows = list(csv.DictReader((tmp_path / "study" / "study.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "study" / "study.csv").read_text().splitlines()))
     assert {row["arm"]: float(row["accuracy"]) for row in rows} == {ARMS[0]: 0.5, ARMS[1]: 0.25}
     saved = json.loads((tmp_path / "study" / "study.json").read_text())
     assert [arm["mean"] for arm in saved["arms"]] == [arm.mean for arm in result.arms]
@@ -115,17 +115,17 @@ def test_a_killed_study_goes_on_and_more_seeds_and_arms_are_added(trained, tmp_p
 
 
 def test_a_study_with_other_settings_is_refused_with_what_differs(trained, tmp_path):
-    ask(tmp_path / "study", seeds=1)
+    ask(tmp_path / "study", seeds=1, arms=ARMS[:1])
     for change, message in (
         ({"recipe": {"epochs": 7}}, "holds a study with another configuration.*training.epochs: 3 there, 7 here"),
         ({"question": "latents", "arms": None}, "question: 'depth' there, 'latents' here"),
     ):
         with pytest.raises(InputError, match=message):
-            ask(tmp_path / "study", **change)
+            ask(tmp_path / "study", **{"arms": ARMS[:1], **change})
     PRESETS["digits"]["num_latents"] = 5  # the package itself may have changed
     with pytest.raises(InputError, match=r"model\.num_latents: 3 there, 5 here"):
-        ask(tmp_path / "study")
-    assert len(trained) == 2
+        ask(tmp_path / "study", arms=ARMS[:1])
+    assert len(trained) == 1
 
 
 @pytest.mark.parametrize(
@@ -203,5 +203,5 @@ def test_peak_memory_is_what_was_held_since_it_was_asked_and_no_more():
         pytest.skip("the system does not tell")
     held = np.ones(25_000_000)
     del held
-    assert 200e6 <= memory.measure() < 300e6
+    assert 190e6 < memory.measure() < 300e6
     assert PeakMemory().measure() < 50e6

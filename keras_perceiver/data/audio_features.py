@@ -146,7 +146,7 @@ def draw_audio(axes, example, weights=None):
     audio = np.where(example["audio_padding_mask"], np.asarray(example["audio"])[..., 0], np.nan)
     if audio.ndim == 1:
         axes.plot(audio, linewidth=0.5, color="#4878a8" if weights is None else "grey")
-        axes.set_ylim(-1, 1)
+        axes.set(xlim=(0, len(audio)), ylim=(-1, 1))
         if weights is not None:
             axes.imshow(highlighted(weights, audio.shape)[None], aspect="auto", extent=(0, len(audio), -1, 1))
         return

@@ -3,9 +3,11 @@
 import dataclasses
 import inspect
 import statistics
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import tensorflow as tf
 from rich.console import Console
 
 from keras_perceiver._checks import InputError, require, require_one_of, require_positive
@@ -168,18 +170,33 @@ def claim(folder, question, source, preset, planned, seeds):
 def train_arm(arm, folder, seed, preset, recipe, console):
     """One run of an arm; it goes on where it was killed."""
     run = arm.run(folder, seed)
-    train(
-        arm.source,
-        output=run.folder,
-        shelf=None,
-        seed=seed,
-        network=arm.arm.network,
-        preset=preset if arm.arm.network == "perceiver" else None,
-        model=arm.arm.model,
-        recipe=recipe,
-        callbacks=[Costs(run.folder / COSTS)],
-        console=console,
-    )
+    with _many_models():
+        train(
+            arm.source,
+            output=run.folder,
+            shelf=None,
+            seed=seed,
+            network=arm.arm.network,
+            preset=preset if arm.arm.network == "perceiver" else None,
+            model=arm.arm.model,
+            recipe=recipe,
+            callbacks=[Costs(run.folder / COSTS)],
+            console=console,
+        )
+
+
+@contextmanager
+def _many_models():
+    """TensorFlow warns of a function that is traced again and again; here each is that of another model."""
+
+    def is_other(record):
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    tf.get_logger().addFilter(is_other)
+    try:
+        yield
+    finally:
+        tf.get_logger().removeFilter(is_other)
 
 
 def results(planned, folder, seeds):

@@ -29,7 +29,7 @@ def factored_cross_attention(query, byte_array, projection, *, num_heads, epsilo
         memory_budget: bytes that the temporaries of one block of bytes may take.
     """
     g = absorb_keys(query, projection, num_heads)  # (B, h·N, C)
-    segments = [_Segment(s, g.dtype, epsilon) for s in byte_arrays.segments(byte_array).values()]
+    segments = [Segment(s, g.dtype, epsilon) for s in byte_arrays.segments(byte_array).values()]
     sums = factored_sum([s.query(g) for s in segments], [s.rows for s in segments], memory_budget)
     z = sum(segment.channels(total) for segment, total in zip(segments, sums, strict=True))  # (B, h·N, C)
     return absorb_values(z, _any_real(byte_array, z.dtype), projection, num_heads)
@@ -136,7 +136,7 @@ def _kind(varying, axes, split):
     return "outer" if all(axis < split for axis in varying) else "shared"
 
 
-class _Segment:
+class Segment:
     """One segment as a grid of P x Q rows, with the way from g to its query and from its sum back to z.
 
     Index axes before `split` make up P, the others Q. Tables that vary along the same axes form a group, whose

@@ -1,6 +1,7 @@
 """The `keras-perceiver` command: every verb is one call into the library with the same names."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +12,39 @@ from rich.text import Text
 
 from keras_perceiver._checks import printable
 from keras_perceiver.cli_exports import benchmark, export
-from keras_perceiver.cli_tools import AsJson
-from keras_perceiver.cli_tools import library as _library
-from keras_perceiver.cli_tools import make_console as _console
+from keras_perceiver.cli_options import (
+    AUGMENTATION_OPTIONS,
+    MODEL_OPTIONS,
+    SOURCE_OPTIONS,
+    TRAINING_OPTIONS,
+    AsJson,
+    AudioInput,
+    ClipSeconds,
+    ColorJitter,
+    CropMinArea,
+    Data,
+    DataDir,
+    FlipRate,
+    FrameSize,
+    FrequencyMasks,
+    ImageSize,
+    JitterStd,
+    MelBins,
+    Modality,
+    NumFrames,
+    NumPoints,
+    PermutePixels,
+    RandAugmentLayers,
+    RotationAxis,
+    SampleRate,
+    Strict,
+    TimeMasks,
+    chosen,
+    library,
+    preprocess_settings,
+    table_console,
+)
+from keras_perceiver.cli_studies import attend, study
 
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a run was stopped, and the same command goes on
 
@@ -25,96 +56,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",  # paragraphs of a docstring flow
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-
-Data = Annotated[
-    str, typer.Argument(help="'digits', tfds:NAME, a folder (`<class>/<file>`, or with a labels.csv), or an .npz file.")
-]
-Modality = Annotated[str | None, typer.Option(help="What the files are.", show_default="recognised")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of tensorflow-datasets.")]
-ImageSize = Annotated[
-    int | None, typer.Option(help="Pixels each way that pictures are resized to.", show_default="their own, or 64")
-]
-SampleRate = Annotated[
-    int | None, typer.Option(help="Samples a second of sounds.", show_default="their own, or 16,000")
-]
-ClipSeconds = Annotated[
-    float | None, typer.Option(help="Window of sounds, in seconds.", show_default="holds 95 % of them, at most 10")
-]
-FrameSize = Annotated[
-    int | None,
-    typer.Option(help="Pixels each way that frames are resized to.", show_default="their own, or 64"),
-]
-NumFrames = Annotated[int | None, typer.Option(help="Frames of a film, evenly spread over it.", show_default="16")]
-NumPoints = Annotated[
-    int | None, typer.Option(help="Points of a cloud, at most.", show_default="those of the largest, at most 2,048")
-]
-ColorJitter = Annotated[float | None, typer.Option(help="Films: strength of other colours, from 0 to 1.")]
-RotationAxis = Annotated[str | None, typer.Option(help="Clouds: x, y or z, about which they are turned.")]
-JitterStd = Annotated[float | None, typer.Option(help="Clouds: noise of coordinates, in parts of the cloud's size.")]
-AudioInput = Annotated[str | None, typer.Option(help="log_mel or raw samples.", show_default="log_mel")]
-MelBins = Annotated[int | None, typer.Option(help="Bins of the mel scale.", show_default="64")]
-TimeMasks = Annotated[int | None, typer.Option(help="SpecAugment: stretches of time that are hidden.", min=0)]
-FrequencyMasks = Annotated[int | None, typer.Option(help="SpecAugment: bands that are hidden.", min=0)]
-PermutePixels = Annotated[
-    int | None, typer.Option(help="Seed of one permutation of all pixels: no neighbours are left.", min=0)
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Whatever would be skipped is an error.")]
-CropMinArea = Annotated[float | None, typer.Option(help="Least share of a picture that a random crop keeps.")]
-FlipRate = Annotated[float | None, typer.Option(help="How often left becomes right.")]
-RandAugmentLayers = Annotated[int | None, typer.Option(help="Operations of RandAugment.", min=0)]
-# Options by where they go; each has there the name that it has here.
-SOURCE_OPTIONS = (
-    "modality",
-    "data_dir",
-    "image_size",
-    "sample_rate",
-    "clip_seconds",
-    "frame_size",
-    "num_frames",
-    "num_points",
-    "strict",
-)
-MODEL_OPTIONS = (
-    "patch_size",
-    "stem",
-    "num_stem_layers",
-    "positions",
-    "num_bands",
-    "width",
-    "num_latents",
-    "latent_dim",
-    "num_blocks",
-    "num_cross_attends",
-    "num_self_attention_layers",
-    "num_self_attention_heads",
-)
-TRAINING_OPTIONS = (
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "optimizer",
-    "schedule",
-    "ema_momentum",
-    "jit_compile",
-    "precision",
-    "gradient_accumulation_steps",
-    "steps_per_execution",
-    "patience",
-    "keep",
-    "rand_augment_magnitude",
-    "mix_up",
-    "cut_mix",
-)
-AUGMENTATION_OPTIONS = (
-    "crop_min_area",
-    "flip_rate",
-    "rand_augment_layers",
-    "color_jitter",
-    "rotation_axis",
-    "jitter_std",
-    "time_masks",
-    "frequency_masks",
 )
 
 
@@ -240,27 +181,27 @@ def train(
     columns file, label and, if need be, split. Splits that the data do not bring are made, and written down in the run.
     """
     options = locals()
-    with _library("training") as training:
+    with library("training") as training:
         try:
             training.train(
                 data,
                 output=output,
                 shelf=shelf,
                 seed=seed,
-                source=_chosen(options, SOURCE_OPTIONS),
-                preprocess=_preprocess(permute_pixels, audio_input, num_mel_bins),
+                source=chosen(options, SOURCE_OPTIONS),
+                preprocess=preprocess_settings(permute_pixels, audio_input, num_mel_bins),
                 network=network,
                 preset=preset,
                 base_recipe=recipe,
-                model={**_chosen(options, MODEL_OPTIONS), "permute_seed": permute_bytes},
-                recipe=_chosen(options, (*TRAINING_OPTIONS, *AUGMENTATION_OPTIONS)),
+                model={**chosen(options, MODEL_OPTIONS), "permute_seed": permute_bytes},
+                recipe=chosen(options, (*TRAINING_OPTIONS, *AUGMENTATION_OPTIONS)),
                 init=init,
                 frozen=freeze or (),
                 checkpoint_steps=checkpoint_steps,
                 checkpoint_minutes=checkpoint_minutes,
                 tensorboard=tensorboard,
                 dry_run=dry_run,
-                console=_console(),
+                console=table_console(),
             )
         except training.Stopped as stopped:
             print(f"keras-perceiver: {stopped}", file=sys.stderr)
@@ -301,14 +242,14 @@ def inspect(
     model, before and after augmentation.
     """
     options = locals()
-    console = _console()
-    with _library("inspection") as inspection:
+    console = table_console()
+    with library("inspection") as inspection:
         found = inspection.inspect_data(
             data,
             output=output,
-            source=_chosen(options, SOURCE_OPTIONS),
-            preprocess=_preprocess(permute_pixels, audio_input, num_mel_bins),
-            recipe=_chosen(options, AUGMENTATION_OPTIONS),
+            source=chosen(options, SOURCE_OPTIONS),
+            preprocess=preprocess_settings(permute_pixels, audio_input, num_mel_bins),
+            recipe=chosen(options, AUGMENTATION_OPTIONS),
             console=None if as_json else console,
         )
     if as_json:
@@ -325,12 +266,12 @@ def evaluate(
     as_json: AsJson = False,
 ):
     """Repeat the figures of a run on its test split, from its saved model."""
-    with _library("training") as training:
+    with library("training") as training:
         metrics = training.evaluate(run)
     if as_json:
         print(json.dumps(metrics, indent=2))
         return
-    console = _console()
+    console = table_console()
     console.print(_metrics_table(metrics))
     console.print(f"{training.figure_of(metrics)} on {metrics['examples']:,} test examples")
 
@@ -351,7 +292,7 @@ def predict(
     as_json: AsJson = False,
 ):
     """Ask an exported model about files."""
-    with _library("export") as export:
+    with library("export") as export:
         predictions = export.predict(saved_model, files, top=top, invert=invert, server=server, timeout=timeout)
     if as_json:
         print(json.dumps([asdict(p) for p in predictions], indent=2))
@@ -360,7 +301,7 @@ def predict(
     for prediction in predictions:
         for i, (name, p) in enumerate(zip(prediction.classes, prediction.probabilities, strict=True)):
             table.add_row(Text(printable(prediction.file if i == 0 else "")), Text(printable(name)), f"{p:.2%}")
-    _console().print(table)
+    table_console().print(table)
 
 
 app.command()(export)
@@ -375,23 +316,27 @@ def describe(
     as_json: AsJson = False,
 ):
     """Print the layers of a model, its parameters, FLOPs and memory."""
-    with _library("inspection") as inspection:
+    with library("inspection") as inspection:
         description = inspection.describe(model)
     if as_json:
         print(description.to_json())
     else:
-        _console().print(description.table())
+        table_console().print(description.table())
 
 
 @app.command()
 def models(as_json: AsJson = False):
     """List the models that are known by name: the paper's, and ours for small machines."""
-    with _library("inspection") as inspection:
+    with library("inspection") as inspection:
         summaries = inspection.list_presets()
         if as_json:
             print(json.dumps([asdict(s) for s in summaries], indent=2))
         else:
-            _console().print(inspection.presets_table(summaries))
+            table_console().print(inspection.presets_table(summaries))
+
+
+app.command()(study)
+app.command()(attend)
 
 
 def _metrics_table(metrics):
@@ -406,14 +351,6 @@ def _metrics_table(metrics):
         figures = (f"{row[key]:.2%}" for key in ("precision", "recall", "f1"))
         table.add_row(Text(printable(name)), *figures, str(row["examples"]))
     return table
-
-
-def _chosen(options, names):
-    return {name: options[name] for name in names}
-
-
-def _preprocess(permute_pixels, audio_input, num_mel_bins):
-    return {"permute_seed": permute_pixels, "audio_input": audio_input, "num_mel_bins": num_mel_bins}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keras_perceiver.cli_tools import AsJson, library, make_console
+from keras_perceiver.cli_options import AsJson, library, table_console
 
 
 def export(
@@ -29,7 +29,7 @@ def export(
     What is written is loaded in a process without this package and compared with the model on test data; it is kept
     only if it answers alike. A LiteRT file is measured as well: size, latency, largest difference, accuracy.
     """
-    console = make_console()
+    console = table_console()
     with library("training") as training:
         done = training.export_run(
             run,
@@ -64,4 +64,4 @@ def benchmark(
     if as_json:
         print(json.dumps([asdict(timing) for timing in timings], indent=2))
     else:
-        make_console().print(exporting.timings_table(timings))
+        table_console().print(exporting.timings_table(timings))

@@ -71,12 +71,12 @@ def factored_sum(queries, rows, memory_budget):
     def flat_sum(*tensors):
         chunk = examples_at_once(*_halves(_unflatten(tensors, keys)), memory_budget)
 
-        def forward(*tensors):
+        def of_examples(*tensors):
             queries, rows = _halves(_unflatten(tensors, keys))
-            sums, top, inverse_total = _forward(queries, rows, block_lengths(queries, rows, memory_budget))
+            sums, top, inverse_total = forward(queries, rows, block_lengths(queries, rows, memory_budget))
             return [top, inverse_total, *_flatten(sums)]
 
-        top, inverse_total, *sums = over_examples(forward, tensors, chunk)
+        top, inverse_total, *sums = over_examples(of_examples, tensors, chunk)
 
         def gradient(*arguments, upstream=None):
             upstream = arguments if upstream is None else upstream
@@ -197,7 +197,7 @@ def _flat_weights(weights):
     return ops.reshape(weights, (batch, queries, outer * inner))
 
 
-def _forward(queries, rows, blocks):
+def forward(queries, rows, blocks):
     """The sums; and, over all segments, the maximum `top` and the inverse of the total weight in units of exp(top).
 
     A query that sees nothing has the inverse zero, which makes its result and all its gradients zero.
@@ -235,8 +235,8 @@ def _running_sum(query, rows, block):
         carry |= {"outer": outer, "outer_top": outer}
 
     def add_block(start, size, carry):
-        part_query = _folded_query(_block_of_query(query, start, size), size)
-        part = _folded_rows(_block_of_rows(rows, start, size), query, size)
+        part_query = _folded_query(block_of_query(query, start, size), size)
+        part = _folded_rows(block_of_rows(rows, start, size), query, size)
         score = scores(part_query, part)  # (B, R, p, Q)
         top = ops.maximum(carry["top"], ops.max(score, axis=(2, 3)))  # (B, R)
         weights = ops.exp(score - top[..., None, None])
@@ -321,17 +321,17 @@ def _slopes(query, cotangent, rows, top, slope):
 
 
 def _block(query, cotangent, rows, start, size):
-    queries = (_block_of_query(q, start, size) for q in (query, cotangent))
-    return (*queries, _block_of_rows(rows, start, size))
+    queries = (block_of_query(q, start, size) for q in (query, cotangent))
+    return (*queries, block_of_rows(rows, start, size))
 
 
-def _block_of_query(query, start, size):
+def block_of_query(query, start, size):
     if "outer" not in query:
         return query
     return {**query, "outer": slice_rows(query["outer"], start, size, axis=2)}
 
 
-def _block_of_rows(rows, start, size):
+def block_of_rows(rows, start, size):
     return {key: slice_rows(value, start, size, axis=0 if key == "shared" else 1) for key, value in rows.items()}
 
 

@@ -124,6 +124,19 @@ def cross_attention(weights, latents, rows, num_heads=1, mask=None):
     return latents + mlp(inside(weights, "mlp"), layer_norm(inside(weights, "mlp_norm"), latents))
 
 
+def cross_attention_weights(weights, latents, rows, num_heads=1, mask=None):
+    """What each latent attends to in such a block, softmax(Q Kᵀ), the mean of the heads: (B, N, M)."""
+    query = linear(inside(weights, "query"), layer_norm(inside(weights, "latent_norm"), latents))
+    key = linear(inside(weights, "key"), layer_norm(inside(weights, "byte_norm"), rows))
+    width, one_hot = query.shape[-1] // num_heads, np.eye(rows.shape[1])
+    out = np.zeros((*query.shape[:2], rows.shape[1]))
+    for b, n, h in itertools.product(*map(range, (query.shape[0], query.shape[1], num_heads))):
+        head = slice(h * width, (h + 1) * width)
+        # With unit vectors as values, what comes back are the weights.
+        out[b, n] += attend(query[b, n, head], key[b, :, head], one_hot, None if mask is None else mask[b]) / num_heads
+    return out
+
+
 def self_attention(weights, latents, num_heads):
     """A layer of the latent Transformer; its linear map gives queries, keys and values in this order."""
     both = linear(inside(weights, "query_key_value"), layer_norm(inside(weights, "attention_norm"), latents))

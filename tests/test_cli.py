@@ -15,7 +15,7 @@ from keras_perceiver.data import load_source
 from tests.pictures import write_picture, write_pictures
 from tests.tiny import TINY_OPTIONS
 
-VERBS = ("train", "inspect", "evaluate", "predict", "export", "benchmark", "describe", "models")
+VERBS = ("train", "inspect", "evaluate", "predict", "export", "benchmark", "describe", "models", "study", "attend")
 
 
 def run(*arguments):

@@ -23,12 +23,14 @@ FLOORS = [
     ["_blocks"],
     ["factored"],
     ["absorbed"],
+    ["attention_weights"],
     ["implementations"],  # the forms of cross-attention by name
     ["layers"],
     ["models"],
     ["data", "training", "export", "inspection"],
-    ["cli_tools"],
-    ["cli_exports"],
+    ["studies"],
+    ["cli_options"],
+    ["cli_exports", "cli_studies"],
     ["cli"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

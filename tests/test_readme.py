@@ -4,6 +4,7 @@ A command that takes minutes runs at a tiny budget: the same verb, the same argu
 sizes behind them.
 """
 
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 from keras_perceiver.cli import app
 from keras_perceiver.models import PRESETS
-from keras_perceiver.training import RECIPES
+from keras_perceiver.training import RECIPES, Run
 from tests.pictures import write_pictures
 from tests.tiny import TINY_MODEL, TINY_RECIPE, tiny_options
 from tuning import __main__ as tuning_main
@@ -56,7 +57,7 @@ def users_folder(tiny_run, tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if "keras-perceiver" in c and "train" not in c])
+@pytest.mark.parametrize("command", [c for c in commands() if re.search("keras-perceiver (?!train|study)", c)])
 def test_commands_of_the_documents(command, users_folder):
     words = shlex.split(command)
     assert Path(words[0]).name == "keras-perceiver"
@@ -90,10 +91,32 @@ def test_training_commands_of_the_documents_at_a_tiny_budget(command, tmp_path, 
     assert list((tmp_path / "runs").glob(f"{name}-seed*/metrics.json"))
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python -m tuning")])
-def test_tuning_commands_of_the_documents_at_a_tiny_budget(command, tmp_path, monkeypatch):
+@pytest.fixture
+def tiny_digits(monkeypatch):
+    """The data set's own model and recipe, as small as they can be."""
     monkeypatch.setitem(PRESETS, "digits", {**PRESETS["digits"], **TINY_MODEL})
     monkeypatch.setitem(RECIPES, "digits", RECIPES["digits"].replaced(**TINY_RECIPE))
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "keras-perceiver study" in c])
+def test_studies_of_the_documents_at_a_tiny_budget(command, tiny_digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(command)
+    result = CliRunner().invoke(app, [*words[1:], "--arm", "1 cross-attend", "--epochs", "1", "--seeds", "1"])
+    assert result.exit_code == 0, result.stderr
+    folder = tmp_path / "studies" / f"{words[2]}-{words[3]}"
+    (row,) = csv.DictReader((folder / "study.csv").read_text().splitlines())
+    run = Run(folder / "1-cross-attend" / "seed0")
+    assert float(row["accuracy"]) == run.read_json("metrics.json")["accuracy"]
+    assert f"{float(row['accuracy']):.2%}" in result.stdout
+    assert int(row["examples_seen"]) == 10 * 128
+    assert float(row["training_seconds"]) > 0
+    assert run.config()["model"]["num_blocks"] == 4
+    assert not (tmp_path / "saved_models").exists()
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python -m tuning")])
+def test_tuning_commands_of_the_documents_at_a_tiny_budget(command, tiny_digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     program = typer.Typer()
     program.command()(tuning_main.main)

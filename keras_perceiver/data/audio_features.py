@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_perceiver._checks import require_one_of, require_positive
 from keras_perceiver.data.audio import hop_of, take_window
+from keras_perceiver.data.drawing import highlighted
 from keras_perceiver.data.tensorflow_io import mel_scale, spectrogram
 
 AUDIO_INPUTS = ("log_mel", "raw")
@@ -138,14 +139,22 @@ def _kept(batch, length, share, seed):
     return tf.cast((place < start) | (place >= start + width), tf.float32)
 
 
-def draw_audio(axes, example):
-    """Draws the real part of a preprocessed sound: its log-mel frames with their loudness as a line, or its samples."""
+def draw_audio(axes, example, weights=None):
+    """Draws the real part of a preprocessed sound: its log-mel frames with their loudness as a line, or its samples.
+
+    With `weights` of its bytes, (t, f) or (t,), it is grey, and they are laid over it.
+    """
     audio = np.where(example["audio_padding_mask"], np.asarray(example["audio"])[..., 0], np.nan)
     if audio.ndim == 1:
-        axes.plot(audio, linewidth=0.5, color="#4878a8")
-        axes.set_ylim(-1, 1)
+        axes.plot(audio, linewidth=0.5, color="#4878a8" if weights is None else "grey")
+        axes.set(xlim=(0, len(audio)), ylim=(-1, 1))
+        if weights is not None:
+            axes.imshow(highlighted(weights, audio.shape)[None], aspect="auto", extent=(0, len(audio), -1, 1))
         return
-    axes.imshow(audio.T, origin="lower", aspect="auto", cmap="magma")
+    axes.imshow(audio.T, origin="lower", aspect="auto", cmap="magma" if weights is None else "gray")
+    if weights is not None:
+        axes.imshow(highlighted(weights, audio.shape).transpose(1, 0, 2), origin="lower", aspect="auto")
+        return
     loudness = audio.mean(axis=1)
     low, high = np.nanmin(loudness), np.nanmax(loudness)
     axes.plot((loudness - low) / max(high - low, 1e-6) * (audio.shape[1] - 1), linewidth=0.8, color="white")

@@ -14,6 +14,7 @@ import tensorflow as tf
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from keras_perceiver._checks import InputError, require, require_positive
+from keras_perceiver.data.drawing import highlighted
 from keras_perceiver.data.files import open_regular
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
@@ -178,10 +179,16 @@ def choose_image_shape(facts, image_size=None):
     return (height, width, 1 if all(fact["grey"] for fact in facts) else 3)
 
 
-def draw_image(axes, image):
-    """Draws a preprocessed picture, (H, W, c) in [-1, 1]; what augmentation took beyond that is cut off."""
+def draw_image(axes, image, weights=None):
+    """Draws a preprocessed picture, (H, W, c) in [-1, 1]; what augmentation took beyond that is cut off.
+
+    With `weights` of its bytes, (h, w), it is grey, and they are laid over it.
+    """
     pixels = np.clip(np.asarray(image) / 2 + 0.5, 0, 1)
-    axes.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
+    is_grey = pixels.shape[-1] == 1 or weights is not None
+    axes.imshow(pixels.mean(axis=-1) if is_grey else pixels, cmap="gray", vmin=0, vmax=1)
+    if weights is not None:
+        axes.imshow(highlighted(weights, pixels.shape[:2]))
 
 
 @contextmanager

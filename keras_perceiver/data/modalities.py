@@ -43,7 +43,7 @@ class Modality:
         range: of the numbers in the first of them; None where there is no end.
         preprocess: (shape, settings) -> function of what enters it, one or a batch: what stands before the model.
         augment: (shape, settings) -> function of one raw example and its (2,) int32 seed.
-        draw: (matplotlib axes, an example as it enters the model) -> nothing.
+        draw: (matplotlib axes, an example as it enters the model, weights of its bytes or None) -> nothing.
         settings: names of the settings of `preprocess`.
         notes: facts of all examples -> sentences.
         facts_of: an array as it is stored -> the same facts; None where data come as files only.

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require, require_at_least
+from keras_perceiver.data.drawing import highlighted
 from keras_perceiver.data.files import open_regular
 
 MESHES = (".off", ".ply", ".obj", ".stl")
@@ -285,10 +286,16 @@ def preprocess_points():
     return preprocess
 
 
-def draw_points(axes, example):
-    """Draws a cloud as it enters a model, seen from the corner of its cube; what is near is dark."""
-    points = np.asarray(example["points"])[np.asarray(example["points_padding_mask"])]
-    x, y, z = points[:, :3].T
+def draw_points(axes, example, weights=None):
+    """Draws a cloud as it enters a model, seen from the corner of its cube; what is near is dark.
+
+    With `weights` of its points, (M,), it is grey, and they are laid over it.
+    """
+    is_real = np.asarray(example["points_padding_mask"])
+    x, y, z = np.asarray(example["points"])[is_real][:, :3].T
     across, up = (x - y) / np.sqrt(2), (2 * z - x - y) / np.sqrt(6)
-    axes.scatter(across, up, s=1, c=x + y + z, cmap="viridis_r", linewidths=0)
+    color = {"c": x + y + z, "cmap": "viridis_r"} if weights is None else {"color": "lightgrey"}
+    axes.scatter(across, up, s=1, linewidths=0, **color)
+    if weights is not None:
+        axes.scatter(across, up, s=4, linewidths=0, c=highlighted(weights, weights.shape)[is_real])
     axes.set(xlim=(-1.5, 1.5), ylim=(-1.7, 1.7), aspect="equal")

@@ -14,6 +14,7 @@ import av
 import numpy as np
 
 from keras_perceiver._checks import InputError, require, require_above, require_positive
+from keras_perceiver.data.drawing import highlighted
 from keras_perceiver.data.files import open_regular
 from keras_perceiver.data.images import normalize_pixels
 
@@ -150,12 +151,25 @@ def preprocess_video():
     return normalize_pixels
 
 
-def draw_video(axes, clip, num_frames=4):
-    """Draws frames of a clip as it enters a model, evenly spread in time, in two rows, with white between them."""
-    pixels = np.pad(np.clip(np.asarray(clip) / 2 + 0.5, 0, 1), [(0, 0), (0, 1), (0, 1), (0, 0)], constant_values=1)
-    chosen = pixels[np.linspace(0, len(pixels) - 1, num_frames).round().astype(int)]
+def draw_video(axes, clip, weights=None):
+    """Draws frames of a clip as it enters a model, evenly spread in time, in two rows, with white between them.
+
+    With `weights` of its bytes, (t, h, w), they are grey, and those of each frame are laid over it.
+    """
+    pixels = np.clip(np.asarray(clip) / 2 + 0.5, 0, 1)
+    if weights is None:
+        axes.imshow(_two_rows(pixels))
+        return
+    axes.imshow(_two_rows(pixels.mean(axis=-1, keepdims=True))[..., 0], cmap="gray", vmin=0, vmax=1)
+    axes.imshow(_two_rows(highlighted(weights, pixels.shape[:3])))
+
+
+def _two_rows(clip, num_frames=4):
+    """(T, H, W, c) -> (2H + 2, W · frames / 2 + .., c), some of the frames side by side."""
+    clip = np.pad(clip, [(0, 0), (0, 1), (0, 1), (0, 0)], constant_values=1)
+    chosen = clip[np.linspace(0, len(clip) - 1, num_frames).round().astype(int)]
     top, bottom = np.split(np.concatenate(chosen, axis=1), 2, axis=1)
-    axes.imshow(np.concatenate([top, bottom]))
+    return np.concatenate([top, bottom])
 
 
 @contextmanager

@@ -66,11 +66,15 @@ class ConcatenatedBytes(keras.layers.Layer):
             result["padding_mask"] = self._permuted(segment["padding_mask"][..., None])[..., 0]
         return result
 
+    def order(self, length):
+        """(M,) which byte stands at each place after the permutation of M bytes."""
+        return np.random.default_rng(self.permute_seed).permutation(length)
+
     def _permuted(self, x):
         if self.permute_seed is None:
             return x
         _, *sizes, channels = x.shape
-        order = np.random.default_rng(self.permute_seed).permutation(math.prod(sizes))
+        order = self.order(math.prod(sizes))
         flat = ops.reshape(x, (-1, len(order), channels))  # (B, M, C)
         return ops.reshape(ops.take(flat, order, axis=1), (-1, *sizes, channels))
 

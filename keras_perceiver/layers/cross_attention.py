@@ -3,6 +3,7 @@ from keras import ops
 
 from keras_perceiver._checks import require, require_one_of, require_positive
 from keras_perceiver.attention import ByteProjection, at_least_float32
+from keras_perceiver.attention_weights import attention_weights
 from keras_perceiver.byte_arrays import check, num_channels, segments
 from keras_perceiver.implementations import (
     IMPLEMENTATIONS,
@@ -156,6 +157,10 @@ class CrossAttention(keras.layers.Layer):
 
     def _attend(self, implementation, query, byte_array):
         query = ops.cast(query, at_least_float32(query.dtype))
+        return cross_attention(implementation, query, byte_array, **self._settings(query.dtype))
+
+    def _settings(self, dtype):
+        """What every form of the attention has to know beside queries and bytes."""
         projection = ByteProjection(
             self.byte_norm.gamma,
             self.byte_norm.beta,
@@ -164,16 +169,30 @@ class CrossAttention(keras.layers.Layer):
             self.value.kernel,
             self.value.bias,
         )
-        projection = ByteProjection(*(ops.cast(weight, query.dtype) for weight in projection))
-        return cross_attention(
-            implementation,
-            query,
-            byte_array,
-            projection,
-            num_heads=self.num_heads,
-            epsilon=LAYER_NORM_EPSILON,
-            memory_budget=self.memory_budget or MEMORY_BUDGET,
-        )
+        return {
+            "projection": ByteProjection(*(ops.cast(weight, dtype) for weight in projection)),
+            "num_heads": self.num_heads,
+            "epsilon": LAYER_NORM_EPSILON,
+            "memory_budget": self.memory_budget or MEMORY_BUDGET,
+        }
+
+    def attention_weights(self, latents, byte_array):
+        """What each latent attends to: softmax(q kᵀ / sqrt(head_dim)), the mean of the heads.
+
+        It takes the memory of its result: whoever has many bytes asks for a few latents, `latents[:, some]`.
+
+        Args:
+            latents, byte_array: as in a call.
+
+        Returns:
+            (B, N, S_1, .., S_d) of at least float32; for several segments `{modality: (B, N, S_1, .., S_d)}`. The
+            weights of a latent sum to one over all segments; a masked byte has weight zero.
+        """
+        check(byte_array)
+        query = self.query(self.latent_norm(ops.cast(latents, self.compute_dtype)))  # (B, N, h·k)
+        query = ops.cast(query, at_least_float32(query.dtype))
+        weights = attention_weights(query, byte_array, **self._settings(query.dtype))
+        return weights.get("", weights)
 
     def compute_output_spec(self, latents, byte_array):
         check(byte_array)

@@ -1,7 +1,9 @@
-"""The memory that a training step frees and asks for again."""
+"""The memory of a process that trains: how much it holds, and what it frees and asks for again."""
 
 import ctypes
+import gc
 import platform
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 
@@ -20,3 +22,32 @@ def keep_freed_memory():
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return mallopt(M_MMAP_MAX, 0) == 1 and mallopt(M_TRIM_THRESHOLD, -1) == 1
+
+
+class PeakMemory:
+    """The most memory that this process has held since it was asked last, above what it held then.
+
+    Linux keeps the highest value; writing 5 to `clear_refs` sets it back. What was freed before, and kept (see
+    `keep_freed_memory`), is given back first, so that it does not count as held.
+    """
+
+    def __init__(self):
+        self._idle = None
+        gc.collect()
+        if platform.libc_ver()[0] == "glibc":
+            ctypes.CDLL(None).malloc_trim(0)
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+            self._idle = _highest_bytes()
+        except OSError:  # another system, or one that does not allow it
+            pass
+
+    def measure(self):
+        """Bytes; None where the system does not tell."""
+        return None if self._idle is None else max(0, _highest_bytes() - self._idle)
+
+
+def _highest_bytes():
+    """The most memory that was resident, by the kernel's count."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

@@ -38,10 +38,15 @@ class Run:
     =========================  ==================================================================
 
     Every file is written beside its place and renamed into it.
+
+    Args:
+        folder: path.
+        kind: what messages call it; the folder of a study, which holds runs, begins and goes on like a run.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, kind="run"):
         self.folder = Path(folder)
+        self.kind = kind
 
     @property
     def model_path(self):
@@ -113,7 +118,7 @@ class Run:
             return
         require(
             self.has_begun,
-            "`output` must be empty or hold an unfinished run",
+            f"`output` must be empty or hold an unfinished {self.kind}",
             output=str(self.folder),
             files=sorted({p.name for p in self.folder.iterdir()} - NOTHING)[:5],
             repair=OTHER_FOLDER,
@@ -136,7 +141,7 @@ class Run:
             said.append(f"examples: the data have changed ({', '.join(splits)})")
         require(
             not differing,
-            f"{str(self.folder)!r} holds a run with another configuration, which differs in " + "; ".join(said),
+            f"{str(self.folder)!r} holds a {self.kind} with another configuration, which differs in " + "; ".join(said),
             repair=repair,
         )
 

@@ -60,7 +60,7 @@ def train(
         data: name or path of the data set, see `load_source`, or a `Source`, such as `dataset_source` makes.
         output: the run folder; None for `runs/<name>-seed<seed>`, with the name of the data set; that of another
             network than the Perceiver is `<name>-<network>`.
-        shelf: the folder where the SavedModel is put as `<name>/<version>/`.
+        shelf: the folder where the SavedModel is put as `<name>/<version>/`; None for no SavedModel.
         seed: of initial weights, order of the data and augmentation.
         source: dictionary of arguments of `load_source`, such as `{"image_size": 32}`.
         preprocess: dictionary of arguments of what stands before the model, see `preprocess_images`.
@@ -82,7 +82,7 @@ def train(
         console: `rich.console.Console` that shows what happens; None for a new one.
 
     Returns:
-        The metrics on the test split, see `classification_metrics`, with `export`: the SavedModel.
+        The metrics on the test split, see `classification_metrics`, with `export`: the SavedModel, if any.
 
     Raises:
         InputError: where the data are unknown, arguments are illegal or contradict each other, the folder holds another
@@ -133,7 +133,8 @@ def train(
         stop=stop,
         console=console,
     )
-    require_folder(shelf=shelf)
+    if shelf is not None:
+        require_folder(shelf=shelf)
     with run.locked():
         run.claim(config)
         run.write_data(source)
@@ -164,14 +165,15 @@ def train(
         run.save_model(built)
         metrics = evaluate_model(built, source, preprocess=config["preprocess"])
         _draw(run, rows, metrics, source)
-        export = export_model(built, source, config, metrics, shelf=shelf)
-        metrics["export"] = str(export.folder)
+        if shelf is not None:
+            metrics["export"] = str(export_model(built, source, config, metrics, shelf=shelf).folder)
         metrics["seconds"] = round(time.monotonic() - began, 1)
         run.write_json("metrics.json", metrics)
         shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
     console.print(f"test {figure_of(metrics)} after {metrics['seconds']:.0f} s")
     console.print(f"run: {run.folder}", soft_wrap=True)
-    console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
+    if shelf is not None:
+        console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
     return metrics
 
 

@@ -98,6 +98,33 @@ def test_it_equals_the_oracle(implementation, kind, heads, dtype, tolerance):
     assert_close(layer(**tensors(inputs)), expected, tolerance)
 
 
+@pytest.mark.parametrize(("kind", "memory_budget"), [*((kind, None) for kind in BYTE_ARRAYS), ("masked", 2**11)])
+def test_its_weights_are_those_of_the_oracle(kind, memory_budget):
+    byte_array = BYTE_ARRAYS[kind]
+    inputs = {"latents": LATENTS, "byte_array": byte_array}
+    layer = randomised(CrossAttention(2, 11, memory_budget=memory_budget, name="layer"), inputs)
+    rows, mask = oracle_rows(byte_array)
+    expected = oracle.cross_attention_weights(oracle.weights_of(layer), LATENTS, rows, 2, mask)
+    weights = layer.attention_weights(**tensors(inputs))
+    names = [name for name in byte_array if name in ("video", "audio")] if isinstance(byte_array, dict) else []
+    parts = [weights[name] for name in names] or [weights]
+    assert len(parts[0].shape) == len(np.shape(byte_array[names[0]]["content"] if names else _content(byte_array)))
+    assert_close(np.concatenate([np.reshape(part, (2, 3, -1)) for part in parts], axis=2), expected, 1e-5)
+    np.testing.assert_allclose(sum(np.reshape(part, (2, 3, -1)).sum(axis=2) for part in parts), 1, atol=1e-5)
+
+
+def _content(byte_array):
+    return byte_array["content"] if isinstance(byte_array, dict) else byte_array
+
+
+def test_an_example_whose_bytes_are_all_masked_attends_to_nothing():
+    byte_array = GRID | {"padding_mask": np.stack([np.zeros((7, 3), bool), some(1, 7, 3)[0]])}
+    layer = randomised(CrossAttention(), {"latents": LATENTS, "byte_array": byte_array})
+    weights = np.asarray(layer.attention_weights(**tensors({"latents": LATENTS, "byte_array": byte_array})))
+    assert not weights[0].any()
+    assert not weights[1][:, ~byte_array["padding_mask"][1]].any()
+
+
 def test_the_width_is_that_of_the_byte_array_unless_said_otherwise(implementation):
     def widths(**arguments):
         layer = CrossAttention(**arguments, implementation=implementation)

@@ -1,0 +1,250 @@
+"""Asks a question of a data set: every arm is trained with several seeds, and all of them are compared."""
+
+import dataclasses
+import inspect
+import statistics
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+from rich.console import Console
+
+from keras_perceiver._checks import InputError, require, require_one_of, require_positive
+from keras_perceiver.data import Source, load_source, steps_per_epoch
+from keras_perceiver.data.sources import slug
+from keras_perceiver.inspection import Description, describe_model
+from keras_perceiver.layers import CrossAttention
+from keras_perceiver.models import NETWORKS, build_classifier, build_encoder
+from keras_perceiver.studies.costs import COSTS, Costs, read_costs
+from keras_perceiver.studies.questions import QUESTIONS, Arm
+from keras_perceiver.studies.report import ArmResult, StudyResult
+from keras_perceiver.training import Run, train
+from keras_perceiver.training.runs import OTHER_FOLDER
+from keras_perceiver.training.train import configuration
+
+
+class PlannedArm(NamedTuple):
+    """An arm whose network can be built for the data: what each of its runs is, apart from the seed."""
+
+    name: str
+    arm: Arm
+    source: Source
+    config: dict
+    description: Description
+    num_inputs: int | None  # M of its byte array, for a Perceiver
+
+    @property
+    def examples_seen(self):
+        training = self.config["training"]
+        steps = steps_per_epoch(self.source.splits["train"], training["batch_size"])
+        return training["epochs"] * steps * training["batch_size"]
+
+    def run(self, folder, seed):
+        """The run of one seed, in the folder of the study."""
+        return Run(folder / slug(self.name) / f"seed{seed}")
+
+    def run_config(self, seed):
+        return {**self.config, "seed": seed}
+
+
+def study(question, data, *, output=None, seeds=3, arms=None, source=None, preset=None, recipe=None, console=None):
+    """Trains every arm of a question with several seeds and compares their accuracy and their cost.
+
+    Each arm is trained by `train`, on the same data in the same order, with the same recipe and for as many epochs:
+    all see the same number of examples. Each run has a folder of its own in that of the study, so a study that was
+    killed goes on with the same call; arms and seeds may be added later.
+
+    Args:
+        question: key of `QUESTIONS`.
+        data: see `load_source`.
+        output: folder of the study; None for `studies/<question>-<name of the data>`.
+        seeds: how many; they are 0, 1, ..
+        arms: names of some of the arms; None for all of them.
+        source: dictionary of arguments of `load_source`.
+        preset: key of `PRESETS`, the Perceiver that is varied; None for that of the data set or of its modality.
+        recipe: dictionary of attributes of `Recipe` in place of those of the data set or of its modality.
+        console: `rich.console.Console` that shows what happens; None for a new one.
+
+    Returns:
+        `StudyResult`, which is also written to the folder, see there.
+
+    Raises:
+        InputError: where the question, the data or an arm is unknown, fewer than two arms can be built for the data, or
+            the folder holds a study with other settings; before anything is trained. Later, where every run fails; if
+            some do, the others go on, and the same call tries again.
+    """
+    require_one_of(QUESTIONS, question=question)
+    require_positive(seeds=seeds)
+    console = console or Console()
+    options = {name: value for name, value in (source or {}).items() if value is not None}
+    loaded = load_source(data, console=console, **options)
+    folder = Path(output or f"studies/{question}-{loaded.name}")
+    planned, left_out = plan(question, loaded, arms, preset, recipe or {}, data, options)
+    for name, reason in left_out.items():
+        console.print(f"left out: {name}. {reason}", markup=False, highlight=False, soft_wrap=True)
+    claim(folder, question, loaded, preset, planned, seeds)
+    result = StudyResult(
+        question=question,
+        asks=QUESTIONS[question].asks,
+        data=loaded.name,
+        test_examples=len(loaded.splits["test"]),
+        left_out=left_out,
+        failed={},
+        folder=str(folder),
+        arms=results(planned, folder, seeds),
+    )
+    todo = [(arm, seed) for seed in range(seeds) for arm in planned if not arm.run(folder, seed).is_finished]
+    for number, (arm, seed) in enumerate(todo):
+        left = seconds_left(todo[number:], folder, seeds)
+        about = "" if left is None else f", about {_duration(left)} left"
+        console.print(f"[bold]run {number + 1} of {len(todo)}{about}[/bold]: {arm.name}, seed {seed}", highlight=False)
+        try:
+            train_arm(arm, folder, seed, preset, recipe or {}, console)
+        except InputError as error:  # its loss is not finite any more, say: the other runs go on
+            result.failed[f"{arm.name}, seed {seed}"] = str(error)
+            console.print(f"failed: {error}", markup=False, highlight=False, soft_wrap=True)
+            continue
+        result = dataclasses.replace(result, arms=results(planned, folder, seeds))
+        result.write_tables()
+    require(
+        bool(result.arms),
+        "At least one run must end well",
+        repair=" ".join(f"{name}: {reason}" for name, reason in result.failed.items()),
+    )
+    result.write_tables()
+    result.write_picture()
+    return result
+
+
+def plan(question, source, names, preset, recipe, data, options):
+    """The arms that can be built for the data, and why the others cannot: `([PlannedArm, ..], {name: reason})`."""
+    base = {**_defaults(), **configuration(source, 0, "perceiver", {}, recipe, preset=preset)["model"]}
+    arms = QUESTIONS[question].arms(base, _grid(base))
+    for name in names or ():
+        require_one_of(arms, arm=name)
+    chosen = {name: arm for name, arm in arms.items() if names is None or name in names}
+    planned, left_out = [], {}
+    for name, arm in chosen.items():
+        try:
+            planned.append(_planned(name, arm, source, preset, recipe, data, options))
+        except InputError as error:
+            left_out[name] = str(error)
+    require(
+        len(planned) >= min(2, len(chosen)),
+        f"At least two arms of {question!r} must fit the data",
+        data=source.name,
+        repair=" ".join(f"{name}: {reason}" for name, reason in left_out.items()),
+    )
+    return planned, left_out
+
+
+def _planned(name, arm, source, preset, recipe, data, options):
+    if arm.source:
+        source = load_source(data, **{**options, **arm.source})
+    preset = preset if arm.network == "perceiver" else None
+    config = configuration(source, 0, arm.network, arm.model, recipe, preset=preset)
+    network = NETWORKS[arm.network](**config["model"])
+    problem = _byte_problem(network)
+    num_inputs = None if problem is None else problem.total_length
+    return PlannedArm(name, arm, source, config, describe_model(network), num_inputs)
+
+
+def claim(folder, question, source, preset, planned, seeds):
+    """Makes the folder this study's, or finds it to be, together with every run in it."""
+    settings = {
+        "question": question,
+        "data": source.data,
+        "source": source.description(),
+        "preset": preset,
+        "training": planned[0].config["training"],
+    }
+    Run(folder, "study").claim(settings)
+    for arm in planned:
+        for seed in range(seeds):
+            run = arm.run(folder, seed)
+            if run.has_begun:
+                run.require_same(arm.run_config(seed), OTHER_FOLDER)
+
+
+def train_arm(arm, folder, seed, preset, recipe, console):
+    """One run of an arm; it goes on where it was killed."""
+    run = arm.run(folder, seed)
+    with _many_models():
+        train(
+            arm.source,
+            output=run.folder,
+            shelf=None,
+            seed=seed,
+            network=arm.arm.network,
+            preset=preset if arm.arm.network == "perceiver" else None,
+            model=arm.arm.model,
+            recipe=recipe,
+            callbacks=[Costs(run.folder / COSTS)],
+            console=console,
+        )
+
+
+@contextmanager
+def _many_models():
+    """TensorFlow warns of a function that is traced again and again; here each is that of another model."""
+
+    def is_other(record):
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    tf.get_logger().addFilter(is_other)
+    try:
+        yield
+    finally:
+        tf.get_logger().removeFilter(is_other)
+
+
+def results(planned, folder, seeds):
+    """What each arm has reached so far: a list of `ArmResult`, of those with a finished run."""
+    found = []
+    for arm in planned:
+        runs = {seed: arm.run(folder, seed) for seed in range(seeds)}
+        runs = {seed: run for seed, run in runs.items() if run.is_finished}
+        if runs:
+            metrics = {seed: run.read_json("metrics.json") for seed, run in runs.items()}
+            costs = [read_costs(run.folder / COSTS) for run in runs.values()]
+            found.append(ArmResult.of(arm, metrics, costs))
+    return found
+
+
+def seconds_left(todo, folder, seeds):
+    """Best guess for runs that are to be done: that of its own arm with another seed, or else the mean of all.
+
+    None where nothing is finished yet.
+    """
+    known = {}
+    for arm, _ in todo:
+        finished = [run for run in (arm.run(folder, seed) for seed in range(seeds)) if run.is_finished]
+        known[arm.name] = [run.read_json("metrics.json")["seconds"] for run in finished]
+    every = [Run(path.parent).read_json("metrics.json")["seconds"] for path in folder.glob("*/seed*/metrics.json")]
+    if not every:
+        return None
+    return sum(statistics.mean(known[arm.name] or every) for arm, _ in todo)
+
+
+def _defaults():
+    """What `build_encoder` takes where nothing is said."""
+    parameters = inspect.signature(build_encoder).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _grid(base):
+    """Lengths of the index axes of the byte array of the Perceiver with these arguments."""
+    problem = _byte_problem(build_classifier(**base))
+    return tuple(next(iter(problem.segments.values()))["content"][1:-1])
+
+
+def _byte_problem(network):
+    """The shapes that the cross-attends of a network meet, see `CrossAttention`; None where it has none."""
+    return next((layer.problem for layer in network.layers if isinstance(layer, CrossAttention)), None)
+
+
+def _duration(seconds):
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

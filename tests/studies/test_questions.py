@@ -1,0 +1,67 @@
+"""The arms of every question: what they vary, and that they vary nothing else."""
+
+import inspect
+
+import pytest
+
+from keras_perceiver.data.sources import slug
+from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
+from keras_perceiver.studies import QUESTIONS
+from keras_perceiver.studies.questions import affordable_patch
+
+GRIDS = {"image": (16, 16), "digits": (8, 8), "audio": (24, 16), "video": (8, 8, 8), "points": (2048,)}
+
+
+def arms_of(question, preset):
+    parameters = inspect.signature(build_encoder).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return QUESTIONS[question].arms({**defaults, **PRESETS[preset]}, GRIDS[preset])
+
+
+@pytest.mark.parametrize("preset", GRIDS)
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_arms_have_folders_of_their_own_and_settings_that_their_network_knows(question, preset):
+    arms = arms_of(question, preset)
+    assert len(arms) >= 3
+    assert len({slug(name) for name in arms}) == len(arms)
+    assert len({repr(arm) for arm in arms.values()}) == len(arms)
+    for arm in arms.values():
+        builder = build_encoder if arm.network == "perceiver" else NETWORKS[arm.network]
+        assert arm.model.keys() <= inspect.signature(builder).parameters.keys()
+        assert None not in arm.model.values()  # `train` takes None for "not given"
+
+
+def test_each_network_is_permuted_and_nothing_else_changes():
+    arms = arms_of("permutation", "image")
+    assert {arm.network for arm in arms.values()} == {"perceiver", "resnet18", "vit", "transformer"}
+    for name, arm in arms.items():
+        if name.endswith(", permuted"):
+            other = arms[name.removesuffix(", permuted")]
+            assert arm.network == other.network
+            assert arm.model == {**other.model, "permute_seed": 0}
+        assert "stem" not in arm.model
+        if arm.network == "perceiver":
+            assert arm.model["patch_size"] == 1  # no convolution sees the neighbours
+        else:
+            assert arm.model["num_bands"] == PRESETS["image"]["num_bands"]
+
+
+def test_bands_reach_the_nyquist_frequency_of_each_axis():
+    arms = arms_of("positions", "audio")
+    assert arms["8 bands"].model["max_resolution"] == [24, 16]
+    assert arms["8 bands, up to half the Nyquist frequency"].model["max_resolution"] == [12, 8]
+    assert [arm.model["positions"] for arm in arms.values()][-2:] == ["learned", "none"]
+    assert not any("positions" in arm.model for arm in list(arms_of("positions", "points").values())[:-1])
+
+
+def test_inputs_grow_from_large_patches_to_single_elements():
+    assert [arm.model["patch_size"] for arm in arms_of("inputs", "digits").values()] == [1, 2, 4]
+    assert [arm.source["num_points"] for arm in arms_of("inputs", "points").values()] == [2048, 1024, 512, 256]
+
+
+@pytest.mark.parametrize(
+    ("axes", "least", "most", "patch"),
+    [((8, 8), 2, 64, 2), ((28, 28), 2, 64, 4), ((28, 28), 1, 256, 2), ((64, 64), 2, 64, 8), ((7, 5), 2, 64, 5)],
+)
+def test_patches_divide_and_are_few_enough(axes, least, most, patch):
+    assert affordable_patch(axes, least, most) == patch

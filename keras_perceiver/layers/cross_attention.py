@@ -127,7 +127,6 @@ class CrossAttention(keras.layers.Layer):
         for sublayer in (self.byte_norm, self.key, self.value):
             sublayer.build(bytes_shape)
         self.attention_output.build((*latents_shape[:-1], width))
-        self.trainable = self.trainable  # also of the layers within, which are new
 
     def _check_budget(self, problem):
         require(

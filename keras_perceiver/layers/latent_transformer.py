@@ -42,7 +42,6 @@ class LatentTransformer(keras.layers.Layer):
             layer = SelfAttention(self.num_heads, self.widening_factor, name=name, dtype=self.dtype_policy)
             layer.build(latents_shape)
             self.self_attention_layers.append(layer)
-        self.trainable = self.trainable  # also of the layers within, which are new
 
     def call(self, latents):
         for layer in self.self_attention_layers:

@@ -34,7 +34,6 @@ class MLP(keras.layers.Layer):
         self.hidden.build(inputs_shape)
         self.contraction = linear(channels, "contraction", self.dtype_policy)
         self.contraction.build((*inputs_shape[:-1], self.widening_factor * channels))
-        self.trainable = self.trainable  # also of the layers within, which are new
 
     def call(self, inputs):
         return self.contraction(keras.ops.gelu(self.hidden(inputs), approximate=True))

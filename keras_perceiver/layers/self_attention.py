@@ -51,7 +51,6 @@ class SelfAttention(keras.layers.Layer):
         self.mlp = MLP(self.widening_factor, name="mlp", dtype=self.dtype_policy)
         for sublayer in (self.attention_norm, self.query_key_value, self.attention_output, self.mlp_norm, self.mlp):
             sublayer.build(latents_shape)
-        self.trainable = self.trainable  # also of the layers within, which are new
 
     def call(self, latents):
         attended = self._attend(self.query_key_value(self.attention_norm(latents)))

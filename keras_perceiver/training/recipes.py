@@ -177,8 +177,7 @@ class Recipe:
     def compile(self, model, steps_per_epoch, *, multi_label=False):
         """Compiles a classifier for this recipe, its optimiser and metrics built.
 
-        The model must have been built with `dtype=PRECISIONS[precision]`. Where the policy is that of float16, Keras
-        puts a `LossScaleOptimizer` around the optimiser.
+        The model must have been built with `dtype=PRECISIONS[precision]`.
         """
         require(
             steps_per_epoch % self.steps_per_execution == 0,
@@ -186,8 +185,13 @@ class Recipe:
             steps_per_execution=self.steps_per_execution,
             steps=steps_per_epoch,
         )
+        optimizer = self.build_optimizer(steps_per_epoch)
+        if self.precision == "float16":
+            # Keras would do it by itself, and write the optimiser without it into the file of the model, which then
+            # cannot be loaded.
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         model.compile(
-            self.build_optimizer(steps_per_epoch),
+            optimizer,
             self.loss(multi_label),
             metrics=_metrics(model, multi_label),
             jit_compile=self.jit_compile,

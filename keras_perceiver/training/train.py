@@ -162,6 +162,10 @@ def train(
             )
         if recipe.keep == "best":
             console.print(f"kept: epoch {best.restore(built)}, the best on validation")
+        if frozen:
+            # A file does not say which inner layers are frozen: with an optimiser of some it could not be loaded.
+            built.trainable = True
+            recipe.compile(built, steps, multi_label=source.is_multi_label)
         run.save_model(built)
         metrics = evaluate_model(built, source, preprocess=config["preprocess"])
         _draw(run, rows, metrics, source)

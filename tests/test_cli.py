@@ -99,7 +99,7 @@ def test_inspect_prints_counts_and_what_is_wrong_and_draws_a_sheet(tmp_path, mon
     assert "\x1b" not in result.stdout
     assert (tmp_path / "inspections" / "animals" / "sheet.png").is_file()
     found = json.loads(run("inspect", "animals", "--output", "seen", "--image-size", 3, "--json").stdout)
-    assert found["shape"] == [3, 3, 1]
+    assert found["enters_as"] == "3 x 3 x 1"
     assert found["sheet"] == "seen/sheet.png"
     refused(run("inspect", "animals", "--strict"), "nothing may be skipped", "te\\x1bxt.png")
 

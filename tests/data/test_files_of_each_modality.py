@@ -39,12 +39,12 @@ def write_films_with_sound(folder):
             sound = np.sin(2 * np.pi * pitch * np.arange(9600 + 960 * number) / SOUND_RATE) / 2
             film_bytes = film("avi", frames=5, size=(32, 48), sound=sound)
             (folder / name / f"{number}.avi").write_bytes(film_bytes)
-    (folder / "low" / "mute.mp4").write_bytes(film("mp4", frames=5))
+    (folder / "low" / "silent.mp4").write_bytes(film("mp4", frames=5))
     source = {"modality": "audio_video", "num_frames": 4, "sample_rate": 8000, "clip_seconds": 0.16}
     return {"patch_size": {"video": (2, 8, 8), "audio": 4}}, source, (4, 32, 48, 3, 1280, 8000, 5)
 
 
-BROKEN = {write_films: "slow/broken.mp4", write_clouds: "solid/broken.off", write_films_with_sound: "low/mute.mp4"}
+BROKEN = {write_films: "slow/broken.mp4", write_clouds: "solid/broken.off", write_films_with_sound: "low/silent.mp4"}
 
 
 @pytest.mark.parametrize("write", BROKEN, ids=["video", "points", "audio_video"])

@@ -51,7 +51,7 @@ def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None):
         scale = tf.math.rsqrt(tf.reduce_sum(centred**2, (-2, -1), keepdims=True) / count + 1e-5)
         return {
             "audio": (centred * scale)[..., None],
-            "audio_padding_mask": tf.repeat(mask[..., None], num_bins, axis=-1),
+            "audio_padding_mask": mask[..., None] & tf.ones((num_bins,), tf.bool),
         }
 
     return raw if audio_input == "raw" else log_mel

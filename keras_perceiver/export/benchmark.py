@@ -95,7 +95,7 @@ def time_export(folder, artefact_format, threads, batch_sizes, seconds, examples
         # TensorFlow's threads are set once a process.
         process = FreshProcess.of(artefact_format, threads if artefact_format == "saved_model" else None)
         said = process.ask(
-            folder=str(folder),
+            folder,
             endpoints=["serving_default"],
             inputs=str(path),
             threads=threads,

@@ -46,14 +46,15 @@ class FreshProcess:
             process = cls._running[artefact_format, threads] = cls(artefact_format)
         return process
 
-    def ask(self, **request):
-        """The answer to one request.
+    def ask(self, folder, **request):
+        """The answer to one request on the artefact in that folder.
 
         Raises:
             InputError: where the artefact cannot be loaded or run there.
         """
         try:
-            print(json.dumps(request), file=self._process.stdin, flush=True)
+            # The process stays in the folder in which it was started.
+            print(json.dumps({"folder": str(Path(folder).resolve()), **request}), file=self._process.stdin, flush=True)
             line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
@@ -115,7 +116,7 @@ def compare(artefact_format, folder, inputs, expected, tolerance, batch_sizes=BA
         path, outputs = Path(scratch) / "inputs.npz", Path(scratch) / "outputs.npz"
         write_inputs(path, inputs)
         said = FreshProcess.of(artefact_format).ask(
-            folder=str(folder),
+            folder,
             endpoints=list(expected),
             inputs=str(path),
             outputs=str(outputs),

@@ -4,8 +4,10 @@ import numpy as np
 
 from keras_perceiver._checks import require
 from keras_perceiver.data import load_source
+from keras_perceiver.models.encoder import with_policy
 from keras_perceiver.training.feeding import clips_of, evaluation_data, file_errors
 from keras_perceiver.training.metrics import classification_metrics, multi_label_metrics
+from keras_perceiver.training.recipes import PRECISIONS
 from keras_perceiver.training.runs import Run
 
 
@@ -26,7 +28,9 @@ def evaluate(run, *, data=None):
     run.read_json("metrics.json")  # an unfinished run has none: a clear error
     source = reload_source(run, config) if data is None else data
     run.require_same({"source": source.description()})
-    model = keras.models.load_model(run.model_path)
+    # The file keeps the policies of the layers, and not the model's own, which casts its inputs.
+    policy = PRECISIONS[config["training"].get("precision", "float32")]
+    model = with_policy(keras.models.load_model(run.model_path), policy)
     return evaluate_model(model, source, preprocess=config["preprocess"])
 
 

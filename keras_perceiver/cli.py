@@ -1,7 +1,6 @@
 """The `keras-perceiver` command: every verb is one call into the library with the same names."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -42,11 +41,10 @@ from keras_perceiver.cli_options import (
     chosen,
     library,
     preprocess_settings,
+    stopping,
     table_console,
 )
 from keras_perceiver.cli_studies import attend, study
-
-TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a run was stopped, and the same command goes on
 
 app = typer.Typer(
     name="keras-perceiver",
@@ -181,31 +179,27 @@ def train(
     columns file, label and, if need be, split. Splits that the data do not bring are made, and written down in the run.
     """
     options = locals()
-    with library("training") as training:
-        try:
-            training.train(
-                data,
-                output=output,
-                shelf=shelf,
-                seed=seed,
-                source=chosen(options, SOURCE_OPTIONS),
-                preprocess=preprocess_settings(permute_pixels, audio_input, num_mel_bins),
-                network=network,
-                preset=preset,
-                base_recipe=recipe,
-                model={**chosen(options, MODEL_OPTIONS), "permute_seed": permute_bytes},
-                recipe=chosen(options, (*TRAINING_OPTIONS, *AUGMENTATION_OPTIONS)),
-                init=init,
-                frozen=freeze or (),
-                checkpoint_steps=checkpoint_steps,
-                checkpoint_minutes=checkpoint_minutes,
-                tensorboard=tensorboard,
-                dry_run=dry_run,
-                console=table_console(),
-            )
-        except training.Stopped as stopped:
-            print(f"keras-perceiver: {stopped}", file=sys.stderr)
-            raise typer.Exit(TRY_AGAIN) from stopped
+    with library("training") as training, stopping(training):
+        training.train(
+            data,
+            output=output,
+            shelf=shelf,
+            seed=seed,
+            source=chosen(options, SOURCE_OPTIONS),
+            preprocess=preprocess_settings(permute_pixels, audio_input, num_mel_bins),
+            network=network,
+            preset=preset,
+            base_recipe=recipe,
+            model={**chosen(options, MODEL_OPTIONS), "permute_seed": permute_bytes},
+            recipe=chosen(options, (*TRAINING_OPTIONS, *AUGMENTATION_OPTIONS)),
+            init=init,
+            frozen=freeze or (),
+            checkpoint_steps=checkpoint_steps,
+            checkpoint_minutes=checkpoint_minutes,
+            tensorboard=tensorboard,
+            dry_run=dry_run,
+            console=table_console(),
+        )
 
 
 @app.command()

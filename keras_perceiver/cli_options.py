@@ -11,6 +11,8 @@ from rich.console import Console
 
 from keras_perceiver._checks import InputError, printable
 
+TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a run was stopped, and the same command goes on
+
 Data = Annotated[
     str, typer.Argument(help="'digits', tfds:NAME, a folder (`<class>/<file>`, or with a labels.csv), or an .npz file.")
 ]
@@ -128,3 +130,13 @@ def library(part):
     except InputError as error:
         print(f"keras-perceiver: {printable(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
+
+
+@contextmanager
+def stopping(part):
+    """Where Ctrl-C or SIGTERM has stopped a run of this part of the library: one message and code 75."""
+    try:
+        yield
+    except part.Stopped as stopped:
+        print(f"keras-perceiver: {stopped}", file=sys.stderr)
+        raise typer.Exit(TRY_AGAIN) from stopped

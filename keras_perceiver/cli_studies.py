@@ -20,6 +20,7 @@ from keras_perceiver.cli_options import (
     Strict,
     chosen,
     library,
+    stopping,
     table_console,
 )
 
@@ -62,7 +63,7 @@ def study(
     """
     options = locals()
     console = table_console(stderr=as_json)
-    with library("studies") as studies:
+    with library("studies") as studies, stopping(studies):
         result = studies.study(
             question,
             data,

@@ -158,6 +158,19 @@ def load_source(
     return source
 
 
+def find_modality(data, modality=None):
+    """The modality that `load_source` would find, by names alone; None where it knows no such data.
+
+    Args:
+        data: see `load_source`.
+        modality: key of `MODALITIES` that is asked for; None for none.
+    """
+    if os.path.isdir(data):
+        return list_folder(Path(data), modality).modality
+    is_known = str(data) in SOURCES or str(data).startswith("tfds:") or os.path.isfile(data)
+    return "image" if is_known else None
+
+
 def dataset_source(datasets, *, class_names=None, name="data", image_size=None, seed=SPLIT_SEED):
     """A `Source` of a user's own data sets, for `train` in place of a name.
 

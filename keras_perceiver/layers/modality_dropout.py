@@ -13,8 +13,7 @@ class ModalityDropout(keras.layers.Layer):
     it takes all of an example or nothing, and what is left is not scaled.
 
     Args:
-        rate: probability in [0, 1) that the stream of an example is zeroed.
-        seed: of the layer's own random numbers; None for one of Keras'.
+        rate: probability in (0, 1) that the stream of an example is zeroed.
 
     Call arguments:
         content: (B, S_1, .., S_d, c) float.
@@ -24,7 +23,7 @@ class ModalityDropout(keras.layers.Layer):
         (B, S_1, .., S_d, c), of the dtype of the content.
 
     Raises:
-        InputError: where `rate` is outside [0, 1).
+        InputError: where `rate` is outside (0, 1).
 
     Example:
 
@@ -35,18 +34,15 @@ class ModalityDropout(keras.layers.Layer):
     Reference: Jaegle et al. 2021, section 4.2: video beside audio, with a rate of 0.3.
     """
 
-    def __init__(self, rate=0.3, seed=None, **kwargs):
+    def __init__(self, rate=0.3, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        require(
-            isinstance(rate, (int, float)) and 0 <= rate < 1, "`rate` must be a number from 0, less than 1", rate=rate
-        )
+        require(isinstance(rate, float) and 0 < rate < 1, "`rate` must be a number in (0, 1)", rate=rate)
         self.rate = rate
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = keras.random.SeedGenerator()
         self.built = True
 
     def call(self, content, training=False):
-        if not training or not self.rate:
+        if not training:
             return content
         axes = len(content.shape) - 1
         draws = keras.random.uniform((ops.shape(content)[0], *([1] * axes)), seed=self.seed_generator)
@@ -56,4 +52,4 @@ class ModalityDropout(keras.layers.Layer):
         return keras.KerasTensor(content.shape, content.dtype)
 
     def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        return {**super().get_config(), "rate": self.rate}

@@ -9,7 +9,7 @@ import keras
 from rich.console import Console
 
 from keras_perceiver._checks import nearest, require, require_folder, require_one_of
-from keras_perceiver.data import MODALITIES, Source, load_source, steps_per_epoch
+from keras_perceiver.data import MODALITIES, Source, find_modality, load_source, steps_per_epoch
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
 from keras_perceiver.models.paper_presets import PAPER_PRESETS
 from keras_perceiver.models.presets import modality_of, paper_options, preset_arguments
@@ -99,6 +99,9 @@ def train(
     began = time.monotonic()
     options = {name: value for name, value in (source or {}).items() if value is not None}
     if preset in PAPER_PRESETS:
+        if not isinstance(data, Source):
+            found = find_modality(data, options.get("modality"))
+            _require_modality(preset, found or modality_of(PAPER_PRESETS[preset]["input_shape"]))
         of_data, of_model = paper_options(preset)
         options = options if isinstance(data, Source) else {**of_data, **options}
         preprocess = {**of_model, **{name: value for name, value in (preprocess or {}).items() if value is not None}}
@@ -254,6 +257,17 @@ def _check_names(network, preset, base_recipe):
         require_one_of(RECIPES, recipe=base_recipe)
 
 
+def _require_modality(preset, modality):
+    takes = modality_of(PRESETS[preset]["input_shape"])
+    require(
+        takes == modality,
+        "`preset` must be a model for the modality of the data",
+        preset=preset,
+        takes=takes,
+        data=modality,
+    )
+
+
 def _model_arguments(source, network, preset, overrides):
     """The preset's arguments with those that are given; the specialised networks have none of the Perceiver's."""
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -269,14 +283,7 @@ def _model_arguments(source, network, preset, overrides):
     )
     if network != "perceiver":
         return given
-    modality = modality_of(PRESETS[preset or source.preset]["input_shape"])
-    require(
-        modality == source.modality,
-        "`preset` must be a model for the modality of the data",
-        preset=preset,
-        takes=modality,
-        data=source.modality,
-    )
+    _require_modality(preset or source.preset, source.modality)
     # Whether examples come with a mask is a fact of the data.
     with_mask = {"padding_mask": PRESETS[source.modality].get("padding_mask", False)}
     return {**preset_arguments(preset or source.preset, given), **with_mask}

@@ -11,13 +11,13 @@ CONTENT = np.random.default_rng(0).normal(size=(2, 5, 3, 7)).astype("float32")
 
 
 def test_it_is_a_layer(tmp_path):
-    arguments = {"rate": 0.2, "seed": 5}
+    arguments = {"rate": 0.2}
     check_layer(tmp_path, ModalityDropout, arguments, {"content": CONTENT}, output_dtypes=lambda dtype: ["float32"])
 
 
 def test_in_training_some_examples_lose_everything_and_others_nothing():
     ones = np.ones((1000, 3, 2), "float32")
-    sums = np.asarray(ModalityDropout(0.3, seed=1)(ones, training=True)).sum(axis=(1, 2))
+    sums = np.asarray(ModalityDropout(0.3)(ones, training=True)).sum(axis=(1, 2))
     assert set(sums) == {0.0, 6.0}
     assert np.mean(sums == 0) == pytest.approx(0.3, abs=0.06)  # four standard deviations
     np.testing.assert_array_equal(ModalityDropout(0.3)(ones, training=False), ones)
@@ -35,9 +35,9 @@ def test_a_model_that_loses_a_modality_depends_on_the_other_alone():
     assert np.abs(np.asarray(model(a, training=True)) - np.asarray(model(a))).max() > 1e-6
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1, "0.3"])
+@pytest.mark.parametrize("rate", [-0.1, 0, 1.0, "0.3"])
 def test_rates_are_probabilities(rate):
-    with pytest.raises(InputError, match="`rate` must be a number from 0, less than 1"):
+    with pytest.raises(InputError, match=r"`rate` must be a number in \(0, 1\)"):
         ModalityDropout(rate)
 
 

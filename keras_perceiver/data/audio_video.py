@@ -170,7 +170,6 @@ def augment_audio_video(shape, *, crop_min_area=1.0, flip_rate=0.0, color_jitter
 
 def draw_audio_video(axes, example):
     """Draws four frames of a preprocessed window, and its sound below them."""
-    axes.axis("off")
     video.draw_video(axes.inset_axes([0, 0.4, 1, 0.6]), example["video"])
     draw_audio(axes.inset_axes([0, 0, 1, 0.38]), example)
     for inner in axes.child_axes:

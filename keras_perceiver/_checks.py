@@ -18,6 +18,11 @@ class InputTypeError(InputError, TypeError):
     """Like `InputError`, for a value of the wrong type or dtype."""
 
 
+def given(settings):
+    """The settings that were given, of a dictionary of all of them or None: those that are not None."""
+    return {name: value for name, value in (settings or {}).items() if value is not None}
+
+
 def require(condition, rule, *, repair="", error=InputError, **received):
     """Raises `error` in the house's grammar unless `condition` holds."""
     if condition:

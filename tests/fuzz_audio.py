@@ -1,9 +1,9 @@
 """Sounds for `fuzz.py`: a short tone in every format, and what may become of a mutant."""
 
 import numpy as np
+from fuzz_agreement import scanned_and_read
 from sounds import CODECS, encoded, sine, wav_bytes
 
-from keras_perceiver._checks import InputError
 from keras_perceiver.data.audio import read_audio, scan_audio
 
 RATE = 8000
@@ -20,18 +20,11 @@ def valid_files():
 
 def outcome(content):
     """ "samples" or "refused"; whatever else is raised goes through."""
-    try:
-        facts = scan_audio(content)
-    except InputError:
-        facts = None
-    else:
-        assert -1 <= facts["low"] <= facts["high"] <= 1
-    try:
-        example = read_audio(content, SHAPE)
-    except InputError:
-        assert facts is None, "what the scan could read must be readable"
+    found = scanned_and_read(scan_audio, lambda file: read_audio(file, SHAPE), content)
+    if found is None:
         return "refused"
-    assert facts is not None, "what can be read must be read in the scan"
+    facts, example = found
+    assert -1 <= facts["low"] <= facts["high"] <= 1
     assert 0 < example["length"] <= SHAPE[2]
     assert not example["samples"][example["length"] :].any()
     return "samples"

@@ -3,9 +3,9 @@
 import io
 
 import numpy as np
+from fuzz_agreement import scanned_and_read
 from PIL import Image
 
-from keras_perceiver._checks import InputError
 from keras_perceiver.data import read_image
 from keras_perceiver.data.images import scan_image
 
@@ -45,20 +45,13 @@ def valid_files():
 
 def outcome(content):
     """ "pixels" or "refused"; whatever else is raised goes through."""
-    try:
-        pixels = read_image(content, SHAPE)
-    except InputError:
-        pixels = None
-    else:
-        assert pixels.shape == SHAPE
-        assert pixels.dtype == np.float32
-        assert pixels.min() >= 0
-        assert pixels.max() <= 255
-    try:
-        facts = scan_image(content)
-        assert facts["low"] <= facts["high"]
-    except InputError:
-        assert pixels is None, "what can be read must be read in the scan"
+    found = scanned_and_read(scan_image, lambda file: read_image(file, SHAPE), content)
+    if found is None:
         return "refused"
-    assert pixels is not None, "what the scan could read must be readable"
+    facts, pixels = found
+    assert facts["low"] <= facts["high"]
+    assert pixels.shape == SHAPE
+    assert pixels.dtype == np.float32
+    assert pixels.min() >= 0
+    assert pixels.max() <= 255
     return "pixels"

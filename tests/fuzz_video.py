@@ -1,8 +1,8 @@
 """Films for `fuzz.py`: a short one in every format, and what may become of a mutant."""
 
 from films import CODECS, film
+from fuzz_agreement import scanned_and_read
 
-from keras_perceiver._checks import InputError
 from keras_perceiver.data.video import read_video, scan_video
 
 SHAPE = (3, 5, 7, 3)
@@ -15,18 +15,11 @@ def valid_files():
 
 def outcome(content):
     """ "frames" or "refused"; whatever else is raised goes through."""
-    try:
-        facts = scan_video(content)
-    except InputError:
-        facts = None
-    else:
-        assert facts["low"] <= facts["high"]
-        assert facts["frames"] > 0 <= facts["seconds"]
-    try:
-        clip = read_video(content, SHAPE)
-    except InputError:
-        assert facts is None, "what the scan could read must be readable"
+    found = scanned_and_read(scan_video, lambda file: read_video(file, SHAPE), content)
+    if found is None:
         return "refused"
-    assert facts is not None, "what can be read must be read in the scan"
+    facts, clip = found
+    assert facts["low"] <= facts["high"]
+    assert facts["frames"] > 0 <= facts["seconds"]
     assert clip.shape == SHAPE
     return "frames"

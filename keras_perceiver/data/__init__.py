@@ -10,7 +10,8 @@ from keras_perceiver.data.pipeline import evaluation_dataset, steps_per_epoch, t
 from keras_perceiver.data.point_augmentation import augment_points
 from keras_perceiver.data.points import preprocess_points, read_points
 from keras_perceiver.data.reports import Problem, Report
-from keras_perceiver.data.sources import Source, dataset_source, find_modality, load_source
+from keras_perceiver.data.source import Source
+from keras_perceiver.data.sources import dataset_source, find_modality, load_source
 from keras_perceiver.data.splits import Split
 from keras_perceiver.data.video import preprocess_video, read_video
 from keras_perceiver.data.video_augmentation import augment_video

@@ -144,9 +144,13 @@ def count_clips(seconds, shape):
 def clip_of(example, shape, number, count):
     """Window `number` of `count` that are spread evenly over a file, from its first sample to its last; of one, the
     middle."""
-    spare = tf.cast(tf.maximum(example["length"] - shape[0], 0), tf.float32)
+    return take_window(example, shape[0], window_start(example["length"] - shape[0], number, count))
+
+
+def window_start(spare, number, count):
+    """Where window `number` of `count` begins, with so many places to spare: evenly spread; one in the middle."""
     share = tf.where(count > 1, tf.cast(number, tf.float32) / tf.cast(tf.maximum(count - 1, 1), tf.float32), 0.5)
-    return take_window(example, shape[0], tf.cast(spare * share, tf.int32))
+    return tf.cast(tf.cast(tf.maximum(spare, 0), tf.float32) * share, tf.int32)
 
 
 def take_window(example, window, start):

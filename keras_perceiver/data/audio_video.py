@@ -98,9 +98,7 @@ def count_clips(seconds, shape):
 
 def clip_of(example, shape, number, count):
     """Window `number` of `count` that are spread evenly over a film; of one, the middle."""
-    spare = tf.cast(tf.maximum(example["frames_length"] - shape[0], 0), tf.float32)
-    share = tf.where(count > 1, tf.cast(number, tf.float32) / tf.cast(tf.maximum(count - 1, 1), tf.float32), 0.5)
-    return take_window(example, shape, tf.cast(spare * share, tf.int32))
+    return take_window(example, shape, audio.window_start(example["frames_length"] - shape[0], number, count))
 
 
 def take_window(example, shape, start):

@@ -2,9 +2,6 @@
 
 import dataclasses
 import os
-import re
-import unicodedata
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,61 +14,8 @@ from keras_perceiver.data.folders import list_folder
 from keras_perceiver.data.modalities import MODALITIES
 from keras_perceiver.data.reports import Problem, Report, some_of
 from keras_perceiver.data.scan import scan_files
-from keras_perceiver.data.splits import SPLITS, Split, complete_splits
-
-SPLIT_SEED = 0  # of the splits that are made: one for all runs on a data set
-
-
-@dataclass(frozen=True)
-class Source:
-    """A classification data set.
-
-    Attributes:
-        name: a short name that can stand in a path: letters, digits, `.`, `_` and `-`.
-        modality: key of `MODALITIES`.
-        class_names: one string per label.
-        splits: `{"train" | "validation" | "test": Split}`.
-        data: what `load_source` loads it from; None for data that only Python knows.
-        data_dir: the folder of tensorflow-datasets, where it is not the usual one.
-        preset: key of `PRESETS` and `RECIPES`: the data set's own or that of its modality.
-        shape: how examples enter a model, see `Modality`; None for the shape of their array.
-        report: what was skipped, and what is to be said.
-        made_splits: `{name of an example: name of its split}` for the splits that were made and not found.
-    """
-
-    name: str
-    modality: str
-    class_names: tuple[str, ...]
-    splits: dict[str, Split]
-    data: str | None = None
-    data_dir: str | None = None
-    preset: str = ""
-    shape: tuple[int, ...] | None = None
-    report: Report = field(default_factory=Report)
-    made_splits: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def example_shape(self):
-        """How an example enters a model, without batch: (H, W, c) for images, see `Modality` for others."""
-        return self.shape or tuple(self.splits["train"].examples.shape[1:])
-
-    @property
-    def is_multi_label(self):
-        return self.splits["train"].is_multi_label
-
-    def description(self):
-        """What identifies the data in the configuration of a run, and what `load_source` needs to load them again.
-
-        `digest` stands for what no other entry says, see `Split.digest`.
-        """
-        return {
-            "modality": self.modality,
-            "data_dir": self.data_dir,
-            "shape": list(self.example_shape),
-            "class_names": list(self.class_names),
-            "examples": {name: len(split) for name, split in self.splits.items()},
-            "digest": {name: split.digest() for name, split in self.splits.items()},
-        }
+from keras_perceiver.data.source import SPLIT_SEED, Source, check_classes, finished
+from keras_perceiver.data.splits import SPLITS, Split
 
 
 def load_source(
@@ -219,51 +163,6 @@ def load_digits():
 SOURCES = {"digits": load_digits}
 
 
-def slug(text):
-    """A name that can stand in a path and on the shelf, made of any text."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._") or "data"
-
-
-def _finished(
-    given,
-    *,
-    name,
-    data,
-    modality,
-    class_names,
-    problems=(),
-    notes=(),
-    recorded=None,
-    seed=SPLIT_SEED,
-    data_dir=None,
-    shape=None,
-):
-    """A `Source` with all three splits, made of those that are given."""
-    splits, made, said = complete_splits(given, seed=seed, recorded=recorded)
-    train = splits["train"].class_counts(len(class_names))
-    said += [
-        f"class {class_names[i]!r} has only {train[i]} training example{'' if train[i] == 1 else 's'}"
-        for i in np.flatnonzero(train < 2)
-    ]
-    return Source(
-        name=slug(name),
-        modality=modality,
-        class_names=tuple(class_names),
-        splits=splits,
-        data=data,
-        preset=modality,
-        report=Report(tuple(problems), (*notes, *said)),
-        made_splits=made,
-        data_dir=data_dir,
-        shape=shape,
-    )
-
-
-def _check_classes(class_names, repair=""):
-    require(len(class_names) >= 2, "There must be at least two classes", classes=list(class_names), repair=repair)
-
-
 def _refuse(options, modality):
     """Requires that no option was given that the modality has no use for."""
     given = [name for name, value in options.items() if value is not None and name not in MODALITIES[modality].options]
@@ -290,7 +189,7 @@ def _load_folder(folder, *, modality, shape, splits, console, **asked):
         repair=". ".join(Report(tuple(problems)).lines()),
     )
     inner = f"Is it the folder {str(folder / class_names[0])!r} that you mean?"
-    _check_classes(class_names, inner if os.path.isdir(folder / class_names[0]) else "")
+    check_classes(class_names, inner if os.path.isdir(folder / class_names[0]) else "")
     found = [facts[item.path] for item in items]
     shape = tuple(shape or kind.choose_shape(found, **{name: asked[name] for name in kind.options}))
     notes += kind.notes(found)
@@ -317,7 +216,7 @@ def _load_folder(folder, *, modality, shape, splits, console, **asked):
         if members:
             given[name] = whole.take(members)
     require("train" in given, "`data` must have training examples", data=str(folder))
-    return _finished(
+    return finished(
         given,
         name=root.name,
         data=str(root),
@@ -358,8 +257,8 @@ def _load_npz(path, *, modality, image_size, shape, splits):
 
 def _from_arrays(arrays, class_names, *, name, data, image_size=None, shape=None, **more):
     splits, class_names = image_splits(arrays, class_names)
-    _check_classes(class_names)
-    source = _finished(splits, name=name, data=data, modality="image", class_names=class_names, **more)
+    check_classes(class_names)
+    source = finished(splits, name=name, data=data, modality="image", class_names=class_names, **more)
     return _resized(source, shape, image_size)
 
 
@@ -387,8 +286,8 @@ def _load_catalogue(data, *, data_dir, modality, image_size, shape, splits, cons
     modality, found, class_names, notes = read_catalogue(
         name, modality=modality, data_dir=data_dir, shape=shape, image_size=image_size, console=console
     )
-    _check_classes(class_names)
-    return _finished(
+    check_classes(class_names)
+    return finished(
         found,
         name=name,
         data=data,

@@ -87,6 +87,17 @@ class Served:
         """Of each class, (B, classes)."""
         return tf.nn.sigmoid(logits) if self.is_multi_label else tf.nn.softmax(logits)
 
+    def describe(self, endpoints):
+        """What each endpoint takes and answers, one line for people: `{endpoint: line}`."""
+        arrays = ", ".join(f"`{n}` (B{''.join(f', {d}' for d in s)}) {t}" for n, (s, t) in self.inputs.items())
+        files = "JPEG or PNG" if self.kind.name == "image" else "WAV"
+        lines = {
+            "serving_default": f"{arrays} -> `logits`, `probabilities` (B, classes)",
+            "from_bytes": f"`encoded` (B) strings, {files} files -> the same, and `valid` (B): which could be read",
+            "embed": f"{arrays} -> `latent_array` (B, N, D), `latent_mean` (B, D)",
+        }
+        return {name: line for name, line in lines.items() if name in endpoints}
+
     def noise(self, count):
         """`noise` for this model."""
         return noise(self.kind, self.shape, count)

@@ -110,9 +110,8 @@ def export_litert(
         report = _measured(served, folder, examples, figure, limits)
         write_json(folder / DESCRIPTION, description)
         write_json(folder / REPORT, report)
-        arrays = ", ".join(f"`{n}` (B{''.join(f', {d}' for d in s)}) {t}" for n, (s, t) in served.inputs.items())
-        said = {"serving_default": f"{arrays} -> `logits`, `probabilities` (B, classes)"}
-        (folder / MODEL_CARD).write_text(model_card(description, said, Export(folder, report).lines()))
+        card = model_card(description, served.describe(["serving_default"]), Export(folder, report).lines())
+        (folder / MODEL_CARD).write_text(card)
     return Export(published[0], report)
 
 

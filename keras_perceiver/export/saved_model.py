@@ -93,7 +93,7 @@ def export_saved_model(
         write_warm_up(extra / WARM_UP, name, served, endpoints)
         report = _passed(served, endpoints, folder, examples)
         write_json(extra / REPORT, report)
-        card = model_card(description, _said(served, endpoints), Export(folder, report).lines())
+        card = model_card(description, served.describe(endpoints), Export(folder, report).lines())
         (folder / MODEL_CARD).write_text(card)
     return Export(published[0], report)
 
@@ -114,15 +114,3 @@ def _repeated(examples, count):
     given = len(next(iter(examples.values())))
     require(given > 0, "`examples` must hold at least one example", examples=given)
     return {name: tf.gather(values, tf.range(count) % given).numpy() for name, values in examples.items()}
-
-
-def _said(served, endpoints):
-    """One line for each endpoint."""
-    arrays = ", ".join(f"`{n}` (B{''.join(f', {d}' for d in s)}) {t}" for n, (s, t) in served.inputs.items())
-    said = {"serving_default": f"{arrays} -> `logits`, `probabilities` (B, classes)"}
-    if "from_bytes" in endpoints:
-        files = "JPEG or PNG" if served.kind.name == "image" else "WAV"
-        said["from_bytes"] = f"`encoded` (B) strings, {files} files -> the same, and `valid` (B): which could be read"
-    if "embed" in endpoints:
-        said["embed"] = f"{arrays} -> `latent_array` (B, N, D), `latent_mean` (B, D)"
-    return said

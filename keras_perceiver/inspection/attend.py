@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from keras_perceiver._checks import require, require_folder
 from keras_perceiver.data import MODALITIES
 from keras_perceiver.data.pipeline import fields
-from keras_perceiver.data.sources import slug
+from keras_perceiver.data.source import slug
 from keras_perceiver.inspection.attention_maps import attention_maps
 from keras_perceiver.training import Run
 from keras_perceiver.training.plots import plain, save

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
-from keras_perceiver._checks import printable, require_folder
+from keras_perceiver._checks import given, printable, require_folder
 from keras_perceiver.data import MODALITIES, load_source
 from keras_perceiver.data.examples import in_parallel
 from keras_perceiver.data.pipeline import fields
@@ -106,7 +106,7 @@ def inspect_data(data, *, output=None, source=None, preprocess=None, recipe=None
     Raises:
         InputError: where the data cannot be used, see `load_source`.
     """
-    source, preprocess = load_source(data, console=console, **_given(source)), _given(preprocess)
+    source, preprocess = load_source(data, console=console, **given(source)), given(preprocess)
     output = Path(output or f"inspections/{source.name}")
     require_folder(output=output)
     facts = {name: _facts(source, split, console) for name, split in source.splits.items()}
@@ -219,10 +219,6 @@ def draw_sheet(source, recipe, path, *, preprocess=None, seed=0):
         fontsize=11,
     )
     save(figure, path)
-
-
-def _given(settings):
-    return {name: value for name, value in (settings or {}).items() if value is not None}
 
 
 def _dress(cells, is_used):

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import tensorflow as tf
 from rich.console import Console
 
-from keras_perceiver._checks import InputError, require, require_one_of, require_positive
+from keras_perceiver._checks import InputError, given, require, require_one_of, require_positive
 from keras_perceiver.data import Source, load_source, steps_per_epoch
-from keras_perceiver.data.sources import slug
+from keras_perceiver.data.source import slug
 from keras_perceiver.inspection import Description, describe_model
 from keras_perceiver.layers import CrossAttention
 from keras_perceiver.models import NETWORKS, build_classifier, build_encoder
@@ -77,7 +77,7 @@ def study(question, data, *, output=None, seeds=3, arms=None, source=None, prese
     require_one_of(QUESTIONS, question=question)
     require_positive(seeds=seeds)
     console = console or Console()
-    options = {name: value for name, value in (source or {}).items() if value is not None}
+    options = given(source)
     loaded = load_source(data, console=console, **options)
     folder = Path(output or f"studies/{question}-{loaded.name}")
     planned, left_out = plan(question, loaded, arms, preset, recipe or {}, data, options)

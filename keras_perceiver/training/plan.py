@@ -1,7 +1,6 @@
 """What a run would cost, before it is begun."""
 
 import itertools
-import resource
 import statistics
 import time
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import keras
 
 from keras_perceiver.data import steps_per_epoch
 from keras_perceiver.training.feeding import file_errors, training_data
+from keras_perceiver.training.memory import PeakMemory
 
 TIMED_STEPS = 10
 
@@ -24,7 +24,7 @@ class Plan:
         epochs, steps_per_epoch, batch_size: of the run.
         first_step_seconds: with tracing and compiling.
         step_seconds: median of the steps behind it.
-        peak_bytes: that the process had at most above what it had before the first step.
+        peak_bytes: the most memory above the idle process, see `PeakMemory`; None where the system does not tell.
     """
 
     parameters: int
@@ -35,7 +35,7 @@ class Plan:
     batch_size: int
     first_step_seconds: float
     step_seconds: float
-    peak_bytes: int
+    peak_bytes: int | None
 
     @property
     def seconds(self):
@@ -45,11 +45,14 @@ class Plan:
     def lines(self):
         """The plan for people."""
         minutes, seconds = divmod(round(self.seconds), 60)
+        memory = (
+            "not known on this system" if self.peak_bytes is None else f"{self.peak_bytes / 1e6:,.0f} MB for a step"
+        )
         return (
             f"parameters   {self.parameters:,}, of which {self.trainable_parameters:,} are trained",
             f"FLOPs        {self.flops:,} for a forward pass of one example",
             f"steps        {self.epochs:,} epochs of {self.steps_per_epoch:,} steps of {self.batch_size:,} examples",
-            f"memory       {self.peak_bytes / 1e6:,.0f} MB for a step, above the idle process",
+            f"memory       {memory}, above the idle process",
             f"time         {self.first_step_seconds:.1f} s for the first step, then {self.step_seconds:.3g} s a step: "
             f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d} without validation",
         )
@@ -81,7 +84,7 @@ def plan_run(model, source, recipe, seed, *, preprocess=None, console=None):
     data = training_data(source, recipe, seed, preprocess=preprocess, console=console)
     description, clock = describe_model(model), _Clock()
     per_call = recipe.steps_per_execution
-    before = _peak_bytes()
+    memory = PeakMemory()
     with file_errors():
         model.fit(
             data, steps_per_epoch=min(steps, (1 + TIMED_STEPS) * per_call), callbacks=[clock], shuffle=False, verbose=0
@@ -96,10 +99,5 @@ def plan_run(model, source, recipe, seed, *, preprocess=None, console=None):
         recipe.batch_size,
         first,
         statistics.median(others or [first]) / per_call,
-        _peak_bytes() - before,
+        memory.measure(),
     )
-
-
-def _peak_bytes():
-    """The most memory that this process has had resident; only ever grows."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import keras
 
 from keras_perceiver._checks import (
+    given,
     require,
     require_above,
     require_at_least,
@@ -211,8 +212,7 @@ class Recipe:
 
     def replaced(self, **overrides):
         """This recipe with every override that is not None in place of its value."""
-        chosen = {name: value for name, value in overrides.items() if value is not None}
-        return dataclasses.replace(self, **chosen)
+        return dataclasses.replace(self, **given(overrides))
 
     def resolved(self, num_examples, **overrides):
         """The recipe of a run on that many examples: with overrides, and within its steps.

@@ -8,7 +8,7 @@ import time
 import keras
 from rich.console import Console
 
-from keras_perceiver._checks import nearest, require, require_folder, require_one_of
+from keras_perceiver._checks import given, nearest, require, require_folder, require_one_of
 from keras_perceiver.data import MODALITIES, Source, find_modality, load_source, steps_per_epoch
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
 from keras_perceiver.models.paper_presets import PAPER_PRESETS
@@ -97,14 +97,14 @@ def train(
     keep_freed_memory()
     console = console or Console()
     began = time.monotonic()
-    options = {name: value for name, value in (source or {}).items() if value is not None}
+    options = given(source)
     if preset in PAPER_PRESETS:
         if not isinstance(data, Source):
             found = find_modality(data, options.get("modality"))
             _require_modality(preset, found or modality_of(PAPER_PRESETS[preset]["input_shape"]))
         of_data, of_model = paper_options(preset)
         options = options if isinstance(data, Source) else {**of_data, **options}
-        preprocess = {**of_model, **{name: value for name, value in (preprocess or {}).items() if value is not None}}
+        preprocess = {**of_model, **given(preprocess)}
     source = load_source(data, console=console, **options)
     name = source.name if network == "perceiver" else f"{source.name}-{network}"
     run = Run(output or f"runs/{name}-seed{seed}")
@@ -230,7 +230,7 @@ def configuration(
 ):
     """Everything that a run is known by, as JSON holds it: data, model, training and seed."""
     kind = MODALITIES[source.modality]
-    before = {name: value for name, value in (preprocess or {}).items() if value is not None}
+    before = given(preprocess)
     unknown = sorted(set(before) - set(kind.settings))
     require(not unknown, f"These settings are not for data of the modality {kind.name!r}", preprocess=unknown)
     return {
@@ -270,23 +270,23 @@ def _require_modality(preset, modality):
 
 def _model_arguments(source, network, preset, overrides):
     """The preset's arguments with those that are given; the specialised networks have none of the Perceiver's."""
-    given = {name: value for name, value in overrides.items() if value is not None}
+    chosen = given(overrides)
     known = inspect.signature(build_encoder if network == "perceiver" else NETWORKS[network]).parameters
     known = sorted(known.keys() - {"input_shape", "num_classes", "name", "dtype"})
-    unknown = sorted(given.keys() - set(known))
+    unknown = sorted(chosen.keys() - set(known))
     require(
         not unknown,
-        "The network must know what is given for its model",
+        "The network must know what is chosen for its model",
         network=network,
         unknown=unknown,
         repair=(nearest(unknown[0], known) if unknown else "") or f"It knows {', '.join(known)}.",
     )
     if network != "perceiver":
-        return given
+        return chosen
     _require_modality(preset or source.preset, source.modality)
     # Whether examples come with a mask is a fact of the data.
     with_mask = {"padding_mask": PRESETS[source.modality].get("padding_mask", False)}
-    return {**preset_arguments(preset or source.preset, given), **with_mask}
+    return {**preset_arguments(preset or source.preset, chosen), **with_mask}
 
 
 def resolved_recipe(source, overrides, base=None):

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import Lazy, dataset_source, load_source
-from keras_perceiver.data.sources import slug
+from keras_perceiver.data.source import slug
 
 
 def test_digits_are_scikit_learns_and_each_is_in_one_split():

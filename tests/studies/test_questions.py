@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from keras_perceiver.data.sources import slug
+from keras_perceiver.data.source import slug
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
 from keras_perceiver.studies import QUESTIONS
 from keras_perceiver.studies.questions import affordable_patch

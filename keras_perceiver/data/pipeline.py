@@ -57,6 +57,7 @@ def training_dataset(
     """
     steps = steps_per_epoch(split, batch_size)
     example = example_reader(split, num_classes, console)
+    is_within_epoch = first_step > 0  # also behind its last step, where its validation is still to come
     first_epoch, first_step = divmod(first_epoch * steps + first_step, steps)
 
     def epoch_batches(epoch):
@@ -87,7 +88,7 @@ def training_dataset(
         return batches.enumerate(done).map(finished, num_parallel_calls=num_parallel_calls, deterministic=True)
 
     dataset = tf.data.Dataset.range(first_epoch, num_epochs).flat_map(epoch_batches)
-    if not first_step:  # `fit` counts the steps that are done, and would stop at the number of those that are left
+    if not is_within_epoch:  # else `fit` counts the steps that are done too, and would stop at the number that are left
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * (num_epochs - first_epoch)))
     return dataset.prefetch(tf.data.AUTOTUNE)  # the next batch is made while the model trains on this one
 

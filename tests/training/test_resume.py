@@ -1,5 +1,6 @@
 """Going on after whatever happened: kills, signals, corrupt files, full disks, losses that are no number."""
 
+import contextlib
 import errno
 import io
 import itertools
@@ -138,6 +139,20 @@ def test_a_run_that_was_killed_before_its_validation_or_behind_its_last_epoch_go
         position, weights = resumed_weights(tmp_path / name)
         assert position == reached
         assert_same(weights, whole_weights)
+
+
+def test_no_step_is_lost_behind_an_epoch_whose_validation_was_still_to_come(tmp_path):
+    recipe, ends = RECIPE.replaced(epochs=4), []
+    for callbacks in ([], [checkpoints(tmp_path), At(0, STEPS - 1, interrupt)]):
+        with contextlib.suppress(KeyboardInterrupt):
+            ends.append(network(recipe=recipe))
+            fit(ends[-1], source(), recipe, 0, callbacks=callbacks)
+    resumed = network(recipe=recipe)
+    callback = checkpoints(tmp_path)
+    position = callback.restore(resumed)
+    assert position == (0, STEPS)
+    fit(resumed, source(), recipe, 0, position=position, callbacks=[callback])
+    assert_same(resumed.get_weights(), ends[0].get_weights())
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_what_differs(tmp_path):

@@ -159,17 +159,18 @@ def distances(results, expected, floor=0.0):
     return np.array([np.abs(r - e).max() / max(np.abs(e).max(), floor) for r, e in pairs])
 
 
-@pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("case", CASES)
-def test_equals_textbook_form_in_float64(case, implementation):
+def test_equals_textbook_form_in_float64(case):
     rng = np.random.default_rng(3)
     problem = Problem(rng, CASES[case](rng))
-    results, expected = problem.run(implementation), problem.run("dense")
+    expected = problem.run("dense")
     # Equal bytes normalise to zero, and an offset of 1e4 leaves its rounding to LayerNorm: there some gradients are
     # differences of far larger terms, and the textbook form itself is no more accurate than these let it be.
     floor = 1e-5 if case in ("constant bytes", "offset") else 0.0
-    assert distances(results, expected, floor).max() < 1e-9
-    assert np.abs(results[KEY_BIAS]).max() == 0
+    for implementation in FAST:
+        results = problem.run(implementation)
+        assert distances(results, expected, floor).max() < 1e-9, implementation
+        assert np.abs(results[KEY_BIAS]).max() == 0, implementation
 
 
 @pytest.mark.parametrize("implementation", FAST)
@@ -194,9 +195,13 @@ def test_no_product_broadcasts_over_its_batch(case, heads, implementation):
         assert a == b, product
 
 
+# Those in which numbers meet that differ in size, and one of each kind of byte array.
+DELICATE = ("tensor", "two axes", "learned positions", "mask", "two modalities", "offset", "magnitude")
+
+
 @pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("score_scale", [1e4, *thorough(1.0)])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*DELICATE, *thorough(*(case for case in CASES if case not in DELICATE))])
 def test_float32_is_as_accurate_as_the_textbook_form(case, score_scale, implementation):
     rng = np.random.default_rng(5)
     problem = Problem(rng, CASES[case](rng), latents=7, score_scale=score_scale)

@@ -57,7 +57,7 @@ PRESETS = {
         "num_stem_layers": 2,
         "positions": "fourier",
         "num_bands": 6,
-        "num_latents": 32,
+        "num_latents": 16,
         "latent_dim": 128,
         "num_blocks": 2,
         "num_cross_attends": 2,

@@ -265,7 +265,7 @@ RECIPES = {
         crop_min_area=0.6,
         crop_from_epochs=20,
         flip_rate=0.5,  # wrong for writing: `--flip-rate 0`
-        max_steps=12_000,
+        max_steps=16_000,
     ),
     # A first guess, to be tuned: SpecAugment, and what is common for small sets of short sounds.
     "audio": Recipe(

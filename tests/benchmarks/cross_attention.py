@@ -47,7 +47,7 @@ def build(implementation, arguments):
     }
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("size", 224), ("latents", 512), ("latent-dim", 1024), ("bands", 64), ("batch", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -57,7 +57,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--memory-budget", type=int, default=None)
     parser.add_argument("--implementations", nargs="+", default=list(IMPLEMENTATIONS))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(arguments)
     runs = {}
     for implementation in arguments.implementations:
         runs |= build(implementation, arguments)

@@ -115,7 +115,7 @@ def device_peak_bytes(library):
     return tf.config.experimental.get_memory_info("GPU:0")["peak"] if tf.config.list_physical_devices("GPU") else None
 
 
-def measure(settings):
+def measure_model(settings):
     """Seconds, bytes and number of parameters of one pass of one library, in this process."""
     step, parameters = (torch_step if settings["library"] in BUILDERS else our_step)(settings)
     warm_up = 2 if settings["mode"] == "compiled" else 1  # PyTorch may compile anew at the second call
@@ -178,6 +178,11 @@ def available(library, arguments):
 
 def modes(library):
     return TORCH_MODES if library in BUILDERS else MODES[backend()]
+
+
+def measure(settings):
+    """What this process finds out: the rate of products, or a model's time and memory."""
+    return product_rate(settings) if "rate" in settings else measure_model(settings)
 
 
 def measure_all(arguments):
@@ -305,8 +310,7 @@ def main(arguments=None):
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args(arguments)
     if arguments.measure:
-        settings = json.loads(arguments.measure)
-        print(json.dumps(product_rate(settings) if "rate" in settings else measure(settings)))
+        print(json.dumps(measure(json.loads(arguments.measure))))
         return
     rows, rates = measure_all(arguments)
     report(rows, rates)

@@ -19,7 +19,7 @@ from measuring import available_bytes, in_own_process, timed
 SMALL = {"num_latents": 4, "latent_dim": 16, "num_bands": 2, "num_blocks": 2, "num_cross_attends": 2}
 
 
-def measure(settings):
+def measure_model(settings):
     """Seconds and bytes of one pass of one form at one size, in this process."""
     import tensorflow as tf
 
@@ -68,6 +68,11 @@ def measure_in_turns(settings):
                 function(x).numpy()
                 seconds.append(time.perf_counter() - start)
     return {size: statistics.median(seconds) for size, (_, _, seconds) in runs.items()}
+
+
+def measure(settings):
+    """What this process finds out: one model's time and memory, or the time of several sizes in turns."""
+    return measure_in_turns(settings) if "sizes" in settings else measure_model(settings)
 
 
 def measure_all(arguments):
@@ -200,8 +205,7 @@ def main(arguments=None):
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args(arguments)
     if arguments.measure:
-        settings = json.loads(arguments.measure)
-        print(json.dumps(measure_in_turns(settings) if "sizes" in settings else measure(settings)))
+        print(json.dumps(measure(json.loads(arguments.measure))))
         return
     rows = measure_all(arguments)
     (arguments.output / "scale.json").write_text(json.dumps(rows, indent=1))

@@ -84,7 +84,8 @@ def train(
     network: Annotated[
         str,
         typer.Option(
-            help="perceiver, or what it is compared with on the same budget: resnet18, resnet50, vit, transformer."
+            help="perceiver, or what it is compared with on the same budget: resnet18, resnet50, vit, transformer; for "
+            "clouds of points pointnet and transformer."
         ),
     ] = "perceiver",
     preset: Annotated[

@@ -1,7 +1,7 @@
-"""A Perceiver, its loss and its optimisers in plain JAX, float64, written from the papers and from nothing of ours.
+"""A Perceiver and its loss in plain JAX, its optimisers in NumPy; float64, from the papers and from nothing of ours.
 
-The textbook form: the byte array is built, gradients are `jax.grad`'s. Weights are a flat dictionary; their names, which
-are those of the layers, are all that it shares with what it is compared with.
+The textbook form: the byte array is built, gradients are `jax.grad`'s. Weights are a flat dictionary; their names,
+those of layers, are all that it shares with what it is compared with.
 """
 
 import functools
@@ -9,6 +9,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes the time
 
 LAYER_NORM_EPSILON = 1e-5
 
@@ -90,15 +92,15 @@ def adamw(weight, gradient, moments, step, rate, decay, beta_1, beta_2, epsilon)
     first, second = _moments(gradient, moments, beta_1, beta_2)
     # Kingma & Ba 2015, the last lines of section 2: epsilon beside the root of the second moment that is not corrected.
     rate_now = rate * np.sqrt(1 - beta_2**step) / (1 - beta_1**step)
-    return weight - rate * decay * weight - rate_now * first / (jnp.sqrt(second) + epsilon), (first, second)
+    return weight - rate * decay * weight - rate_now * first / (np.sqrt(second) + epsilon), (first, second)
 
 
 def lamb(weight, gradient, moments, step, rate, decay, beta_1, beta_2, epsilon):
     """You et al. 2020, algorithm 2, with the identity for φ."""
     first, second = _moments(gradient, moments, beta_1, beta_2)
-    update = first / (1 - beta_1**step) / (jnp.sqrt(second / (1 - beta_2**step)) + epsilon) + decay * weight
-    lengths = jnp.sqrt((weight**2).sum()), jnp.sqrt((update**2).sum())
-    ratio = jnp.where((lengths[0] > 0) & (lengths[1] > 0), lengths[0] / lengths[1], 1)
+    update = first / (1 - beta_1**step) / (np.sqrt(second / (1 - beta_2**step)) + epsilon) + decay * weight
+    lengths = np.sqrt((weight**2).sum()), np.sqrt((update**2).sum())
+    ratio = lengths[0] / lengths[1] if min(lengths) > 0 else 1
     return weight - rate * ratio * update, (first, second)
 
 
@@ -119,7 +121,7 @@ def train(weights, batches, *, optimizer, rates, decay, is_decayed, smoothing, b
         smoothing: of the labels.
     """
     slope = _slope(smoothing, **settings)
-    moments = {name: (jnp.zeros_like(w), jnp.zeros_like(w)) for name, w in weights.items()}
+    moments = {name: (np.zeros_like(w), np.zeros_like(w)) for name, w in weights.items()}
     trace = []
     for step, ((x, y), rate) in enumerate(zip(batches, rates, strict=True), start=1):
         value, gradients = slope(weights, x, y)
@@ -127,8 +129,8 @@ def train(weights, batches, *, optimizer, rates, decay, is_decayed, smoothing, b
         for name, weight in weights.items():
             own_decay = decay if is_decayed(name) else 0.0
             after[name], moments[name] = optimizer(
-                weight, gradients[name], moments[name], step, rate, own_decay, beta_1, beta_2, epsilon
+                weight, np.asarray(gradients[name]), moments[name], step, rate, own_decay, beta_1, beta_2, epsilon
             )
         weights = after
-        trace.append((float(value), {name: np.asarray(w) for name, w in weights.items()}))
+        trace.append((float(value), weights))
     return trace

@@ -169,8 +169,8 @@ def augment_audio_video(shape, *, crop_min_area=1.0, flip_rate=0.0, color_jitter
 def draw_audio_video(axes, example, weights=None):
     """Draws four frames of a preprocessed window, and its sound below them.
 
-    With `weights` of its bytes, `{"video": (t, h, w), "audio": (t, f) or (t,)}`, they are grey, and the weights are laid
-    over each, the largest of its own modality the least transparent.
+    With `weights` of its bytes, `{"video": (t, h, w), "audio": (t, f) or (t,)}`, they are grey, and those of each
+    modality are laid over it.
     """
     weights = weights or {"video": None, "audio": None}
     video.draw_video(axes.inset_axes([0, 0.4, 1, 0.6]), example["video"], weights["video"])

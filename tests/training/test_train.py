@@ -39,6 +39,7 @@ def test_a_run_leaves_what_it_promises(tiny_run):
         "config.json",
         "model.keras",
         "history.csv",
+        "history.jsonl",
         "metrics.json",
         "curves.png",
         "confusion_matrix.png",

@@ -47,6 +47,11 @@ def test_a_file_that_finds_no_room_is_named_and_what_was_there_stays(tmp_path, m
     assert (tmp_path / name).read_bytes() != b"precious"
 
 
+def write_half(folder, error):
+    (folder / "half").write_text("half")
+    raise error
+
+
 @pytest.mark.parametrize(
     "error",
     [FULL, tf.errors.ResourceExhaustedError(None, None, "/x/variables.data; No space left on device")],
@@ -54,10 +59,9 @@ def test_a_file_that_finds_no_room_is_named_and_what_was_there_stays(tmp_path, m
 )
 def test_a_shelf_without_room_is_said_and_its_versions_stay(tmp_path, error):
     (tmp_path / "model" / "1").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"`shelf` must be writable.*\(No space left on device\)"):
-        with new_version(tmp_path, "model") as (folder, _):
-            (folder / "half").write_text("half")
-            raise error
+    message = r"`shelf` must be writable.*\(No space left on device\)"
+    with pytest.raises(InputError, match=message), new_version(tmp_path, "model") as (folder, _):
+        write_half(folder, error)
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["1"]
 
 

@@ -113,5 +113,5 @@ def test_what_has_no_cross_attends_is_refused(tmp_path):
     model = network("sgd")
     with pytest.raises(InputError, match="`model` must be a Perceiver"):
         fit(model, [AttentionImages(tmp_path, X[0])], epochs=1)
-    with pytest.raises(InputError, match="`modality` must be one of .*Did you mean 'image'"):
+    with pytest.raises(InputError, match=r"`modality` must be one of .*Did you mean 'image'"):
         AttentionImages(tmp_path, X[0], modality="images")

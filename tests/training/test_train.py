@@ -175,6 +175,7 @@ def test_a_model_and_a_recipe_by_name_with_the_size_and_the_classes_of_the_data(
         ({"preset": "imagnet"}, "Did you mean 'imagenet'"),
         ({"base_recipe": "audiosets"}, "Did you mean 'audioset'"),
         ({"preset": "tiny", "network": "vit"}, "`preset` must not be given for another network"),
+        ({"network": "pointnet"}, "a cloud of points.*There are other networks for it: perceiver, resnet18"),
         ({"preset": "points"}, "`preset` must be a model for the modality .*takes='points', data='image'"),
         ({"preset": "audioset_audio_video"}, "takes='audio_video', data='image'"),
     ],

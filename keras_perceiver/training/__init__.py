@@ -1,7 +1,7 @@
 """Training: recipes, runs that resume, metrics. Imported on demand, never by `import keras_perceiver`."""
 
 from keras_perceiver.training.best import BestEpoch
-from keras_perceiver.training.board import AttentionImages, GradientNorms
+from keras_perceiver.training.board import AttentionImages, GradientNorms, ModelGraph
 from keras_perceiver.training.divergence import StopOnNonFiniteLoss
 from keras_perceiver.training.evaluate import evaluate
 from keras_perceiver.training.exports import export_run
@@ -28,6 +28,7 @@ __all__ = [
     "History",
     "HyperPerceiver",
     "Lamb",
+    "ModelGraph",
     "Plan",
     "ProgressBar",
     "Recipe",

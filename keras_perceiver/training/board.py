@@ -62,6 +62,29 @@ class GradientNorms(keras.callbacks.Callback):
         return self._apply(grads, trainable_variables)
 
 
+class ModelGraph(keras.callbacks.Callback):
+    """Writes the graph of a model for TensorBoard: TensorFlow's operators, from its inputs to its outputs.
+
+    Keras' own callback writes the layers (the tag `keras` of TensorBoard's graphs), and would write the operators of
+    the training step where that is one function of TensorFlow's, which it is not any more in Keras 3.
+
+    Args:
+        log_dir: folder of TensorBoard's files.
+    """
+
+    def __init__(self, log_dir):
+        super().__init__()
+        self.log_dir = str(log_dir)
+
+    def on_train_begin(self, logs=None):
+        specs = keras.tree.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), self.model.input)
+        forward = tf.function(lambda inputs: self.model(inputs, training=False), autograph=False)
+        writer = tf.summary.create_file_writer(f"{self.log_dir}/train")
+        with writer.as_default(step=0):
+            tf.summary.graph(forward.get_concrete_function(specs).graph)
+        writer.close()
+
+
 class AttentionImages(keras.callbacks.Callback):
     """Writes drawings of what a Perceiver's latents look at, for TensorBoard: `attention` among its images.
 
@@ -118,7 +141,7 @@ def board_callbacks(folder, source, config, recipe):
         config: of the run, see `configuration`.
         recipe: of the run.
     """
-    callbacks = [GradientNorms(), keras.callbacks.TensorBoard(folder)]
+    callbacks = [GradientNorms(), keras.callbacks.TensorBoard(folder), ModelGraph(folder)]
     if config["network"] == "perceiver":
         first = source.with_split("validation", source.splits["validation"].take([0]))
         batch, _ = next(iter(evaluation_data(first, "validation", preprocess=config["preprocess"])))

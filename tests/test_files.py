@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 import tensorflow as tf
@@ -71,3 +73,40 @@ def test_other_errors_stay_what_they_are(tmp_path):
     with pytest.raises(ValueError, match="mine"), new_version(tmp_path, "model"):
         raise ValueError("mine")
     assert list((tmp_path / "model").iterdir()) == []
+
+
+# In a process of its own, in which no file may have more than a megabyte: what TensorFlow and Keras then raise.
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import keras, numpy as np, tensorflow as tf
+from keras_perceiver._checks import InputError
+from keras_perceiver.export.shelf import new_version
+from keras_perceiver.training import Run
+folder = Path(sys.argv[1])
+model = keras.Sequential([keras.Input((1000,)), keras.layers.Dense(1000)])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+module = tf.Module()
+module.weight = tf.Variable(np.zeros(1_000_000, np.float32))
+try:
+    with new_version(folder, "shelf") as (version, _):
+        tf.saved_model.save(module, version)
+except InputError as error:
+    print(error)
+try:
+    Run(folder).save_model(model)
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.thorough
+def test_what_tensorflow_and_keras_raise_is_understood(tmp_path):
+    command = [sys.executable, "-c", LIMITED, str(tmp_path)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert ["(File too large)" in line for line in printed] == [True, True]
+    assert "`shelf` must be writable" in printed[0]
+    assert "model.keras` must be writable" in printed[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["shelf"]
+    assert list((tmp_path / "shelf").iterdir()) == []

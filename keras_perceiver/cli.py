@@ -84,7 +84,8 @@ def train(
     network: Annotated[
         str,
         typer.Option(
-            help="perceiver, or what it is compared with on the same budget: resnet18, resnet50, vit, transformer."
+            help="perceiver, or what it is compared with on the same budget: resnet18, resnet50, vit, transformer; for "
+            "clouds of points pointnet and transformer."
         ),
     ] = "perceiver",
     preset: Annotated[
@@ -134,7 +135,8 @@ def train(
         float | None, typer.Option(help="Minutes between two checkpoints.", show_default="at most 2 % of the time")
     ] = None,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write figures for TensorBoard into the run.")
+        bool,
+        typer.Option("--tensorboard", help="Write figures, gradient norms, graph and attention for TensorBoard."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Take ten steps, say what the run would cost, write nothing.")
@@ -170,7 +172,7 @@ def train(
 ):
     """Train on a data set, evaluate on its test split, export the model.
 
-    Leaves a run folder (model.keras, config.json, history.csv, metrics.json, curves.png,
+    Leaves a run folder (model.keras, config.json, history.csv and .jsonl, metrics.json, curves.png,
     confusion_matrix.png) and a SavedModel. What is not given comes from the data set's preset. The same command
     goes on with a run that was interrupted, and ends as if it had not been. Ctrl-C and SIGTERM leave a checkpoint and
     end with code 75.

@@ -8,11 +8,13 @@ import typer
 from keras_perceiver.cli_options import (
     SOURCE_OPTIONS,
     AsJson,
+    AudioInput,
     ClipSeconds,
     Data,
     DataDir,
     FrameSize,
     ImageSize,
+    MelBins,
     Modality,
     NumFrames,
     NumPoints,
@@ -20,6 +22,7 @@ from keras_perceiver.cli_options import (
     Strict,
     chosen,
     library,
+    preprocess_settings,
     stopping,
     table_console,
 )
@@ -49,6 +52,8 @@ def study(
     frame_size: FrameSize = None,
     num_frames: NumFrames = None,
     num_points: NumPoints = None,
+    audio_input: AudioInput = None,
+    num_mel_bins: MelBins = None,
     strict: Strict = False,
     as_json: AsJson = False,
 ):
@@ -71,6 +76,7 @@ def study(
             seeds=seeds,
             arms=arm,
             source=chosen(options, SOURCE_OPTIONS),
+            preprocess=preprocess_settings(None, audio_input, num_mel_bins),
             preset=preset,
             recipe={"epochs": epochs},
             console=console,

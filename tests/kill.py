@@ -7,6 +7,7 @@ must then be those of the first run, to the bit.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -59,12 +60,13 @@ def train(folder, pipe):
     keep(folder, weights, (folder / "run" / "history.csv").read_text())
 
 
-def small(folder, pipe):
+def small(folder, pipe, steps_per_execution=1):
     """A network of two layers with all kinds of state: dropout, running means, averaged weights."""
     rng = np.random.default_rng(0)
     split = Split(rng.integers(0, 256, (60, 3, 3, 1)).astype(np.uint8), np.arange(60, dtype=np.int32) % 2)
     source = Source("noise", "image", ("a", "b"), {"train": split, "validation": split}, preset="image")
     recipe = training.Recipe(4, 5, 0.01, ema_momentum=0.9, cut_mix=0.5, flip_rate=0.5, jit_compile=False)
+    recipe = recipe.replaced(steps_per_execution=steps_per_execution)
     keras.utils.set_random_seed(5)
     layers = keras.layers
     inputs = keras.Input((3, 3, 1))
@@ -78,7 +80,7 @@ def small(folder, pipe):
     keep(folder, model.variables, json.dumps(rows))
 
 
-JOBS = {"train": train, "small": small}
+JOBS = {"train": train, "small": small, "threes": functools.partial(small, steps_per_execution=3)}
 
 
 def keep(folder, variables, history):

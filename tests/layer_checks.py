@@ -200,6 +200,8 @@ def randomise(layer, seed=7):
             value *= 0.5
         elif kind == "gamma":
             value = 1 + 0.3 * value
+        elif kind == "moving_variance":
+            value = 0.5 + value**2
         weight.assign(value)
     return layer
 

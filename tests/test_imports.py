@@ -17,6 +17,7 @@ PACKAGE = pathlib.Path(keras_perceiver.__file__).parent
 # Floors of the house, from the ground up: a module imports from its own floor and from lower ones.
 FLOORS = [
     ["_checks"],
+    ["_files"],
     ["positions"],
     ["byte_arrays"],
     ["attention"],

@@ -166,10 +166,15 @@ def augment_audio_video(shape, *, crop_min_area=1.0, flip_rate=0.0, color_jitter
     return augment
 
 
-def draw_audio_video(axes, example):
-    """Draws four frames of a preprocessed window, and its sound below them."""
-    video.draw_video(axes.inset_axes([0, 0.4, 1, 0.6]), example["video"])
-    draw_audio(axes.inset_axes([0, 0, 1, 0.38]), example)
+def draw_audio_video(axes, example, weights=None):
+    """Draws four frames of a preprocessed window, and its sound below them.
+
+    With `weights` of its bytes, `{"video": (t, h, w), "audio": (t, f) or (t,)}`, they are grey, and those of each
+    modality are laid over it.
+    """
+    weights = weights or {"video": None, "audio": None}
+    video.draw_video(axes.inset_axes([0, 0.4, 1, 0.6]), example["video"], weights["video"])
+    draw_audio(axes.inset_axes([0, 0, 1, 0.38]), example, weights["audio"])
     for inner in axes.child_axes:
         inner.set_xticks([])
         inner.set_yticks([])

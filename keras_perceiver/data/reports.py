@@ -2,10 +2,11 @@
 
 import collections
 import csv
-import os
+import io
 from dataclasses import dataclass
 
 from keras_perceiver._checks import printable, require
+from keras_perceiver._files import write_atomically
 
 NAMED = 3  # of each kind are named on one line; all of them in `skipped.csv`
 
@@ -48,13 +49,13 @@ class Report:
         require(not self.problems, "With `strict` nothing may be skipped", repair=". ".join(self.lines()))
 
     def write(self, path):
-        """Writes every problem as a row of `kind,path,reason`, beside its place and renamed into it."""
-        temporary = path.with_name(path.name + ".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(("kind", "path", "reason"))
-            writer.writerows(map(_cell, (p.kind, p.path, p.reason)) for p in self.problems)
-        os.replace(temporary, path)
+        """Writes every problem as a row of `kind,path,reason`, beside its place and renamed into it; an `InputError`
+        where it cannot."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(("kind", "path", "reason"))
+        writer.writerows(map(_cell, (p.kind, p.path, p.reason)) for p in self.problems)
+        write_atomically(path, text.getvalue())
 
 
 def _cell(text):

@@ -1,5 +1,6 @@
 """What a data set is: labelled examples in three splits, and what there is to know of them."""
 
+import dataclasses
 import re
 import unicodedata
 from dataclasses import dataclass, field
@@ -49,6 +50,10 @@ class Source:
     @property
     def is_multi_label(self):
         return self.splits["train"].is_multi_label
+
+    def with_split(self, name, split):
+        """The same data with another split of that name."""
+        return dataclasses.replace(self, splits={**self.splits, name: split})
 
     def description(self):
         """What identifies the data in the configuration of a run, and what `load_source` needs to load them again.

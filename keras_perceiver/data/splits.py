@@ -3,12 +3,13 @@
 import csv
 import dataclasses
 import hashlib
-import os
+import io
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_perceiver._checks import InputError, require
+from keras_perceiver._files import write_atomically
 from keras_perceiver.data.examples import Lazy
 
 SPLITS = ("train", "validation", "test")
@@ -158,13 +159,12 @@ def recorded_parts(whole, recorded):
 
 
 def write_splits(path, made):
-    """Writes `example,split` rows beside their place and renames them into it."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("example", "split"))
-        writer.writerows(made.items())
-    os.replace(temporary, path)
+    """Writes `example,split` rows beside their place and renames them into it; an `InputError` where it cannot."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("example", "split"))
+    writer.writerows(made.items())
+    write_atomically(path, text.getvalue())
 
 
 def read_splits(path):

@@ -1,5 +1,6 @@
 """The shelf of exported models, `<name>/<version>/`, and what lies beside each of them for people."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import keras_perceiver
 from keras_perceiver._checks import InputError, printable, require
+from keras_perceiver._files import storage_problem
 
 DESCRIPTION = (
     "perceiver.json"  # in `assets.extra/` of a SavedModel, which TensorFlow leaves alone; beside a LiteRT file
@@ -99,17 +101,38 @@ def new_version(shelf, name):
     """A folder to write the next version of a model into, beside its place; it is renamed into it when all went well.
 
     Yields a `pathlib.Path`, and a list that then holds the version's. Whatever is raised leaves nothing behind.
+
+    Raises:
+        InputError: where the shelf cannot be written to, as on a full disk.
     """
-    home = Path(shelf) / name
-    home.mkdir(parents=True, exist_ok=True)
-    temporary, published = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=home)), []
+    home, temporary, published = Path(shelf) / name, None, []
     try:
+        home.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=home))
         yield temporary, published
         temporary.chmod(0o755)
         published.append(_publish(temporary, home))
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    except BaseException as error:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        problem = storage_problem(error)
+        if problem is None:
+            raise
+        raise InputError(
+            f"`shelf` must be writable, with room for a model. ({problem}) Received: shelf={str(shelf)!r}. What was "
+            "there stays; the same command exports again."
+        ) from error
+
+
+def marked_version(shelf, name, mark):
+    """The folder of the version of a model with `mark` as `export` in its provenance, or None."""
+    home = Path(shelf) / name
+    for number in reversed(versions(home) if home.is_dir() else []):
+        folder = home / str(number)
+        with contextlib.suppress(InputError):  # somebody else's, or a LiteRT file
+            if read_description(folder, "saved_model")["provenance"].get("export") == mark:
+                return folder
+    return None
 
 
 def _publish(temporary, home):

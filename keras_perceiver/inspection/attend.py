@@ -22,7 +22,8 @@ def attend(run, files, *, output=None, latents=4, invert=False):
     """Draws for each file what the latents of a trained Perceiver attend to, one row for each cross-attend.
 
     Beside the mean of all latents some of them stand alone. Under each map is its largest weight, in units of that of a
-    latent that looks at all bytes alike. Of a sound its middle window is looked at.
+    latent that looks at all bytes alike. Of a sound its middle window is looked at. Of films with sound both are drawn:
+    the weights of all their bytes together are one.
 
     Args:
         run: folder of a finished run of a Perceiver.
@@ -68,24 +69,46 @@ def _read(kind, shape, file, preprocess, options):
 
 
 def _draw(model, kind, example, latents, class_names, name, path):
-    """The example, then the mean of all latents and the chosen ones; a row for each cross-attend."""
+    """Writes the drawing of one file."""
     batch = tf.nest.map_structure(lambda x: x[None], example)
     best = int(np.argmax(model(batch, training=False)[0]))
-    maps = attention_maps(model, batch, latents=latents)
+    save(draw_attention(model, kind, example, latents, f"{name}, taken for {class_names[best]}"), path)
+
+
+def draw_attention(model, kind, example, latents, title):
+    """Draws the example, then the mean of all latents and the chosen ones; a row for each cross-attend.
+
+    Args:
+        model: a Perceiver.
+        kind: `Modality` of the example.
+        example: as it enters the model, without batch: a tensor, or a dictionary of them.
+        latents: how many, evenly chosen, or their numbers.
+        title: of the drawing.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+    """
+    maps = attention_maps(model, tf.nest.map_structure(lambda x: x[None], example), latents=latents)
     titles = ["all latents", *(f"latent {number}" for number in maps.latents)]
     rows, columns = len(maps.mean), 1 + len(titles)
     figure = Figure(figsize=(INCHES * columns, 0.6 + 1.08 * INCHES * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for row, (mean, chosen) in enumerate(zip(maps.mean, maps.chosen, strict=True)):
-        (mean,), (chosen,) = mean.values(), chosen.values()  # a data set has one modality
+        drawn = [_of_example(mean, ()), *(_of_example(chosen, number) for number in range(len(maps.latents)))]
         kind.draw(grid[row, 0], example)
         grid[row, 0].set_ylabel(f"cross-attend {row + 1}")
-        for axes, weights in zip(grid[row, 1:], [mean[0], *chosen[0]], strict=True):
-            kind.draw(axes, example, weights)
-            axes.set_xlabel(f"up to {weights.max() * weights.size:.1f}x uniform", fontsize=8)
-    for axes, title in zip(grid[0], ["", *titles], strict=True):
-        axes.set_title(title, fontsize=9)
+        for axes, weights in zip(grid[row, 1:], drawn, strict=True):
+            kind.draw(axes, example, weights if len(weights) > 1 else next(iter(weights.values())))
+            highest, size = max(w.max() for w in weights.values()), sum(w.size for w in weights.values())
+            axes.set_xlabel(f"up to {highest * size:.1f}x uniform", fontsize=8)
+    for axes, text in zip(grid[0], ["", *titles], strict=True):
+        axes.set_title(text, fontsize=9)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
-    figure.suptitle(plain(f"{name}, taken for {class_names[best]}"), fontsize=11)
-    save(figure, path)
+    figure.suptitle(plain(title), fontsize=11)
+    return figure
+
+
+def _of_example(maps, latent):
+    """`{modality: (s_1, .., s_d)}` of the only example, and of one of several latents."""
+    return {name: weights[0][latent] for name, weights in maps.items()}

@@ -20,6 +20,8 @@ class SelfAttention(keras.layers.Layer):
 
     Call arguments:
         latents: (B, N, D).
+        padding_mask: optional (B, N) bool, True where a row is real: others are attended to by none. The latents of a
+            Perceiver all are; the bytes of a Transformer may not be.
 
     Returns:
         (B, N, D).
@@ -36,7 +38,7 @@ class SelfAttention(keras.layers.Layer):
         self.num_heads = num_heads
         self.widening_factor = widening_factor
 
-    def build(self, latents_shape):
+    def build(self, latents_shape, padding_mask_shape=None):
         channels = latents_shape[-1]
         require(
             channels % self.num_heads == 0,
@@ -52,19 +54,20 @@ class SelfAttention(keras.layers.Layer):
         for sublayer in (self.attention_norm, self.query_key_value, self.attention_output, self.mlp_norm, self.mlp):
             sublayer.build(latents_shape)
 
-    def call(self, latents):
-        attended = self._attend(self.query_key_value(self.attention_norm(latents)))
+    def call(self, latents, padding_mask=None):
+        attended = self._attend(self.query_key_value(self.attention_norm(latents)), padding_mask)
         latents = latents + self.attention_output(attended)
         return latents + self.mlp(self.mlp_norm(latents))
 
-    def _attend(self, query_key_value):
+    def _attend(self, query_key_value, padding_mask):
         batch, length, width = ops.shape(query_key_value)
         head_dim = width // 3 // self.num_heads
         heads = ops.reshape(query_key_value, (batch, length, 3, self.num_heads, head_dim))
         query, key, value = ops.unstack(ops.transpose(heads, (2, 0, 3, 1, 4)), 3)  # each (B, h, N, k)
-        return merge_heads(dot_product_attention(query, key, value))  # (B, N, D)
+        mask = None if padding_mask is None else padding_mask[:, None, None, :]  # (B, 1, 1, N)
+        return merge_heads(dot_product_attention(query, key, value, mask))  # (B, N, D)
 
-    def compute_output_shape(self, latents_shape):
+    def compute_output_shape(self, latents_shape, padding_mask_shape=None):
         return latents_shape
 
     def get_config(self):

@@ -4,6 +4,7 @@ from keras_perceiver.models.baselines import build_resnet18, build_resnet50
 from keras_perceiver.models.classifier import build_classifier
 from keras_perceiver.models.encoder import build_encoder
 from keras_perceiver.models.paper_presets import Provenance
+from keras_perceiver.models.pointnet import build_pointnet
 from keras_perceiver.models.presets import PRESETS, PROVENANCE, build_preset
 from keras_perceiver.models.transformers import build_transformer, build_vit
 
@@ -14,6 +15,7 @@ NETWORKS = {
     "resnet50": build_resnet50,
     "vit": build_vit,
     "transformer": build_transformer,
+    "pointnet": build_pointnet,
 }
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Provenance",
     "build_classifier",
     "build_encoder",
+    "build_pointnet",
     "build_preset",
     "build_resnet18",
     "build_resnet50",

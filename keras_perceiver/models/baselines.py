@@ -1,54 +1,56 @@
-"""The convolutional networks that a Perceiver is compared with, and what all such networks share."""
+"""The convolutional networks that a Perceiver is compared with."""
 
 from contextlib import contextmanager
 
 import keras
 from keras import layers
 
-from keras_perceiver._checks import require, require_positive
-from keras_perceiver.layers import ConcatenatedBytes, FourierPositions
-from keras_perceiver.models.classifier import logits_dtype
-from keras_perceiver.models.encoder import with_policy
+from keras_perceiver._checks import require_positive
+from keras_perceiver.models.encoder import CONVOLUTIONS
+from keras_perceiver.models.network_inputs import classifier, network_input, with_positions
 
 LARGE = 128  # pixels: from this size on a picture is made smaller before the first block, as in the paper of ResNets
+MAX_POOLING = {1: layers.MaxPooling1D, 2: layers.MaxPooling2D}
+MEANS = {1: layers.GlobalAveragePooling1D, 2: layers.GlobalAveragePooling2D, 3: layers.GlobalAveragePooling3D}
 
 
 def build_resnet18(
     input_shape, num_classes, *, width=16, num_bands=None, permute_seed=None, name="resnet18", dtype=None
 ):
-    """Builds a residual network of 18 layers for pictures; with `width=64` that of He et al. 2016.
+    """Builds a residual network of 18 layers; with `width=64` that of He et al. 2016 for pictures, R3D-18 for films.
 
-    Its priors are what a Perceiver does without: neighbouring pixels belong together, and everywhere alike. Narrow by
-    default, so that it suits small data and costs about as much as a small Perceiver.
+    Its priors are what a Perceiver does without: neighbouring elements belong together, and everywhere alike. Narrow by
+    default, so that it suits small data and costs about as much as a small Perceiver. Its convolutions are along all
+    index axes: over spectrograms as over pictures, over raw samples, over the frames of films and their pixels.
 
     Args:
-        input_shape: (H, W, c) of one picture.
+        input_shape: (S_1, .., S_d, c) of one example with d = 1, 2 or 3 index axes; or `{modality: (S_1, .., S_d, c)}`
+            of one modality that comes with a mask: what is padded enters as zeros.
         num_classes: number of logits.
         width: channels of the first of four stages; each later one has twice as many.
-        num_bands: K, Fourier bands per axis that are concatenated to the pixels; None for raw pixels.
-        permute_seed: of one permutation of all pixels, Fourier features included; None keeps their order.
+        num_bands: K, Fourier bands per axis that are concatenated to the content; None for it alone.
+        permute_seed: of one permutation of all elements, Fourier features included; None keeps their order.
         name: of the model.
         dtype: dtype policy of all layers; None for Keras' global policy. Logits are at least float32.
 
     Returns:
-        A functional `keras.Model`: pictures (B, H, W, c) -> (B, num_classes) logits.
+        A functional `keras.Model`: (B, S_1, .., S_d, c), or a dictionary with a mask -> (B, num_classes) logits.
 
     Raises:
-        InputError: where `input_shape` is no picture's, or a number is not positive.
+        InputError: where the network is not made for `input_shape`, or a number is not positive.
 
-    Reference: He et al. 2016, "Deep Residual Learning for Image Recognition", table 1.
+    Reference: He et al. 2016, "Deep Residual Learning for Image Recognition", table 1; for films Tran et al. 2018, "A
+    Closer Look at Spatiotemporal Convolutions for Action Recognition", table 1.
     """
     require_positive(num_classes=num_classes, width=width)
-    inputs, x = picture_input(input_shape, num_bands, permute_seed, dtype)
-    is_large = min(input_shape[:2]) >= LARGE
-    x = _convolution(x, width, 7 if is_large else 3, 2 if is_large else 1, "stem", dtype)  # (B, H, W, width)
-    if is_large:
-        x = layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pooling", dtype=dtype)(x)
+    inputs, content, mask = network_input("resnet18", input_shape)
+    x, _ = with_positions(content, mask, num_bands=num_bands, permute_seed=permute_seed, dtype=dtype)
+    x = _stem(x, width, dtype)
     for stage in range(4):
         for block in range(2):
             strides = 2 if stage > 0 and block == 0 else 1
             x = _residual_block(x, width * 2**stage, strides, f"stage_{stage + 1}_block_{block + 1}", dtype)
-    x = layers.GlobalAveragePooling2D(name="pixel_mean", dtype=dtype)(x)  # (B, 8 · width)
+    x = MEANS[len(x.shape) - 2](name="pixel_mean", dtype=dtype)(x)  # (B, 8 · width)
     return classifier(inputs, x, num_classes, name, dtype)
 
 
@@ -56,11 +58,11 @@ def build_resnet50(input_shape, num_classes, *, num_bands=None, permute_seed=Non
     """Builds the residual network of 50 layers of `keras.applications`, untrained: the paper's yardstick for pictures.
 
     Args:
-        input_shape: (H, W, c) of one picture.
+        input_shape: (H, W, c) of one picture, or `{modality: (H, W, c)}` of spectrograms, which come with a mask.
         num_classes, num_bands, permute_seed, name, dtype: see `build_resnet18`.
 
     Returns:
-        A functional `keras.Model`: pictures (B, H, W, c) -> (B, num_classes) logits.
+        A functional `keras.Model`: (B, H, W, c), or a dictionary with a mask -> (B, num_classes) logits.
 
     Raises:
         InputError: where `input_shape` is no picture's, or a number is not positive.
@@ -68,32 +70,23 @@ def build_resnet50(input_shape, num_classes, *, num_bands=None, permute_seed=Non
     Reference: He et al. 2016, "Deep Residual Learning for Image Recognition", table 1.
     """
     require_positive(num_classes=num_classes)
-    inputs, x = picture_input(input_shape, num_bands, permute_seed, dtype)
+    inputs, content, mask = network_input("resnet50", input_shape)
+    x, _ = with_positions(content, mask, num_bands=num_bands, permute_seed=permute_seed, dtype=dtype)
     with _global_policy(dtype):
         network = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=x, pooling="avg")
     return classifier(inputs, network.output, num_classes, name, dtype)  # from (B, 2048)
 
 
-def picture_input(input_shape, num_bands, permute_seed, dtype):
-    """Input of a picture, and its pixels as a network takes them: (B, H, W, c) or, with positions, (B, H, W, C)."""
-    require(
-        isinstance(input_shape, (list, tuple)) and len(input_shape) == 3 and None not in input_shape,
-        "`input_shape` must be (H, W, c): this network is made for pictures",
-        input_shape=input_shape,
-    )
-    inputs = keras.Input(input_shape, name="inputs")
-    segment = {"content": inputs, "tables": []}
-    if num_bands is not None:
-        segment = FourierPositions(num_bands, name="inputs_positions", dtype=dtype)(inputs)
-    if num_bands is None and permute_seed is None:
-        return inputs, inputs
-    return inputs, ConcatenatedBytes(permute_seed, name="inputs_concatenated", dtype=dtype)(segment)["content"]
-
-
-def classifier(inputs, features, num_classes, name, dtype):
-    """The model that ends in one linear map from (B, features) to the logits."""
-    logits = layers.Dense(num_classes, name="logits", dtype=logits_dtype(dtype))(features)
-    return with_policy(keras.Model(inputs, logits, name=name), dtype)
+def _stem(x, width, dtype):
+    """What stands before the first block, (B, .., width): films keep their frames, large pictures a sixteenth of their
+    pixels, small ones all."""
+    num_axes = len(x.shape) - 2
+    if num_axes == 3:
+        return _convolution(x, width, (3, 7, 7), (1, 2, 2), "stem", dtype)
+    if min(x.shape[1:-1]) < LARGE:
+        return _convolution(x, width, 3, 1, "stem", dtype)
+    x = _convolution(x, width, 7, 2, "stem", dtype)
+    return MAX_POOLING[num_axes](3, strides=2, padding="same", name="stem_pooling", dtype=dtype)(x)
 
 
 def _residual_block(x, channels, strides, name, dtype):
@@ -107,7 +100,7 @@ def _residual_block(x, channels, strides, name, dtype):
 
 def _convolution(x, channels, size, strides, name, dtype, activation="relu"):
     """Convolution, batch normalisation, and perhaps an activation."""
-    convolution = layers.Conv2D(
+    convolution = CONVOLUTIONS[len(x.shape) - 2](
         channels, size, strides, "same", use_bias=False, kernel_initializer="he_normal", name=name, dtype=dtype
     )
     x = layers.BatchNormalization(name=f"{name}_norm", dtype=dtype)(convolution(x))

@@ -283,12 +283,7 @@ def _check_coordinates(input_shape, patch_size, stem, max_resolution):
 def _front(modality, content, mask, patch_size, stem, stem_channels, num_stem_layers, dtype):
     """The content as single elements, as patches, or behind small convolutions; and its mask."""
     if patch_size is not None:
-        patches = Patches(patch_size, name=f"{modality}_patches", dtype=dtype)
-        if mask is not None:
-            elements = keras.ops.expand_dims(mask, -1)  # (B, S_1, .., S_d, 1)
-            content = keras.ops.where(elements, content, keras.ops.zeros_like(content))
-            mask = keras.ops.any(Patches(patch_size, name=f"{modality}_mask_patches", dtype="bool")(elements), axis=-1)
-        return patches(content), mask  # (B, S_1/p_1, .., p_1·..·c), (B, S_1/p_1, ..)
+        return in_patches(modality, content, mask, patch_size, dtype)
     if stem is None:
         return content, mask
     axes = len(content.shape) - 2
@@ -301,6 +296,16 @@ def _front(modality, content, mask, patch_size, stem, stem_channels, num_stem_la
         )
         content = convolution(content)  # (B, ceil(S_1 / 2), .., channels)
     return content, None
+
+
+def in_patches(name, content, mask, patch_size, dtype):
+    """The content as patches, zeros where it is padded, and the mask of the patches with anything real in them."""
+    patches = Patches(patch_size, name=f"{name}_patches", dtype=dtype)
+    if mask is not None:
+        elements = keras.ops.expand_dims(mask, -1)  # (B, S_1, .., S_d, 1)
+        content = keras.ops.where(elements, content, keras.ops.zeros_like(content))
+        mask = keras.ops.any(Patches(patch_size, name=f"{name}_mask_patches", dtype="bool")(elements), axis=-1)
+    return patches(content), mask  # (B, S_1/p_1, .., p_1·..·c), (B, S_1/p_1, ..)
 
 
 def _flattened(modality, content, mask, dtype):

@@ -1,6 +1,6 @@
 """Models by name, as readable data."""
 
-from keras_perceiver._checks import require_one_of
+from keras_perceiver._checks import require, require_one_of
 from keras_perceiver.models.classifier import build_classifier
 from keras_perceiver.models.paper_presets import CLIP_SECONDS, PAPER_PRESETS, PAPER_PROVENANCE, SAMPLE_RATE, Provenance
 
@@ -130,6 +130,15 @@ PRESETS = {
 }
 
 
+# By argument, without which values of which other one it would change nothing.
+NEEDS = {
+    "num_bands": ("positions", ("fourier", "coordinates")),
+    "max_resolution": ("positions", ("fourier", "coordinates")),
+    "position_channels": ("positions", ("learned",)),
+    "stem_channels": ("stem", ("conv",)),
+    "num_stem_layers": ("stem", ("conv",)),
+}
+
 # Where each comes from; what is not here is ours.
 PROVENANCE = {name: PAPER_PROVENANCE.get(name, Provenance("ours")) for name in PRESETS}
 
@@ -140,11 +149,21 @@ def build_preset(preset, **overrides):
 
 
 def preset_arguments(preset, overrides):
-    """Arguments of `build_classifier`: the preset's, some of them replaced. Patches take the place of a stem."""
+    """Arguments of `build_classifier`: the preset's, some of them replaced. Patches take the place of a stem.
+
+    Raises:
+        InputError: where the preset is unknown, or an override would change nothing beside the others.
+    """
     require_one_of(PRESETS, preset=preset)
     arguments = {**PRESETS[preset], **overrides}
     if overrides.get("patch_size") is not None and "stem" not in overrides:
         arguments["stem"] = None
+    for name, (other, values) in NEEDS.items():
+        require(
+            overrides.get(name) is None or arguments.get(other) in values,
+            f"`{name}` must be given with `{other}` {' or '.join(map(repr, values))} alone: it would change nothing",
+            **{name: overrides.get(name), other: arguments.get(other)},
+        )
     return arguments
 
 

@@ -5,8 +5,8 @@ import time
 
 import keras
 
+from keras_perceiver._files import write_atomically
 from keras_perceiver.training.memory import PeakMemory
-from keras_perceiver.training.runs import write_atomically
 
 COSTS = "costs.json"
 

@@ -9,11 +9,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from keras_perceiver._checks import require
 from keras_perceiver.models.presets import modality_of
 
 PERMUTE_SEED = 0  # of the one permutation that all arms share
 MOST_PATCHES = 64  # of a ViT
-MOST_BYTES = 256  # of a Transformer, whose cost grows with their square; the paper's has 4,096
+MOST_BYTES = 256  # of a Transformer, whose cost grows with their square, points included; the paper's has 4,096
 NUM_SIZES = 5  # of patches, bands, ..: so many arms at most
 
 
@@ -38,34 +39,35 @@ class Question:
 
     Attributes:
         asks: the question in one sentence.
-        arms: (all arguments of the data's own Perceiver, lengths of the index axes of its byte array) ->
-            `{name: Arm}`.
+        arms: (all arguments of the data's own Perceiver, `{modality: lengths of the index axes of its byte array}`) ->
+            `{name: Arm}`; an `InputError` where the question makes no sense for the data. A lone modality that has no
+            name in the model is called "".
     """
 
     asks: str
     arms: Callable
 
 
-def permutation_arms(base, grid):
+def permutation_arms(base, grids):
     """The paper's second table: each network on the data as they are, and with all bytes in another order.
 
     Each byte keeps its position. No convolution stands in front of the Perceiver, as it would see the neighbours.
     """
     single = {"patch_size": 1} if base["stem"] else {}
     fourier = {"num_bands": base["num_bands"]}
-    networks = {
-        "Perceiver": Arm(single),
-        "Perceiver with learned positions": Arm({**single, "positions": "learned"}),
-        **{name: Arm({**arm.model, **fourier}, arm.network) for name, arm in specialised_networks(base).items()},
-    }
+    networks = {"Perceiver": Arm(single)}
+    if base["positions"] != "coordinates":  # those of a cloud are its data
+        networks["Perceiver with learned positions"] = Arm({**single, "positions": "learned"})
+    for name, arm in specialised_networks(base).items():
+        networks[name] = Arm({**arm.model, **fourier}, arm.network, arm.source)
     arms = {}
     for name, arm in networks.items():
         arms[name] = arm
-        arms[f"{name}, permuted"] = Arm({**arm.model, "permute_seed": PERMUTE_SEED}, arm.network)
+        arms[f"{name}, permuted"] = Arm({**arm.model, "permute_seed": PERMUTE_SEED}, arm.network, arm.source)
     return arms
 
 
-def position_arms(base, grid):
+def position_arms(base, grids):
     """No positions, learned ones, and Fourier features with more or fewer bands, up to other frequencies."""
     none = Arm({"positions": "none"})
     if base["positions"] == "coordinates":
@@ -74,21 +76,23 @@ def position_arms(base, grid):
         for factor, words in ((1 / 4, "a quarter of the"), (4, "four times the")):
             arms[f"16 bands, {words} highest frequency"] = Arm({"num_bands": 16, "max_resolution": factor * resolution})
         return {**arms, "none but the coordinates": none}
-    most = max(2, int(math.log2(max(grid))) - 1)  # as many bands as half the axis has elements
+    longest = max(max(lengths) for lengths in grids.values())
+    most = max(2, int(math.log2(longest)) - 1)  # as many bands as half the axis has elements
     bands = [2**power for power in range(1, most + 1)][-NUM_SIZES:]
-    arms = {f"{k} bands": _fourier(k, grid, 1) for k in reversed(bands)}
+    arms = {f"{k} bands": _fourier(k, grids, 1) for k in reversed(bands)}
     for factor, words in ((1 / 2, "half"), (2, "twice")):
-        arms[f"{bands[-1]} bands, up to {words} the Nyquist frequency"] = _fourier(bands[-1], grid, factor)
+        arms[f"{bands[-1]} bands, up to {words} the Nyquist frequency"] = _fourier(bands[-1], grids, factor)
     return {**arms, "learned": Arm({"positions": "learned"}), "none": none}
 
 
-def _fourier(num_bands, grid, factor):
+def _fourier(num_bands, grids, factor):
     """Fourier positions up to `factor` times the Nyquist frequency of each axis."""
-    resolution = [factor * length for length in grid]
+    resolutions = {modality: [factor * length for length in lengths] for modality, lengths in grids.items()}
+    resolution = resolutions if len(grids) > 1 else next(iter(resolutions.values()))
     return Arm({"positions": "fourier", "num_bands": num_bands, "max_resolution": resolution})
 
 
-def depth_arms(base, grid):
+def depth_arms(base, grids):
     """The paper's ablations: cross-attends against latent layers, where they stand, and who shares weights."""
     layers = base["num_self_attention_layers"]
     four = {
@@ -108,7 +112,7 @@ def depth_arms(base, grid):
     }
 
 
-def latent_arms(base, grid):
+def latent_arms(base, grids):
     """More and fewer latents, wider and narrower ones, and other scales of their initial values."""
     number, width = base["num_latents"], base["latent_dim"]
     heads = base["num_self_attention_heads"]
@@ -122,28 +126,42 @@ def latent_arms(base, grid):
     }
 
 
-def input_arms(base, grid):
+def input_arms(base, grids):
     """The same data cut more and more finely: M from few large patches to single elements; fewer to more points."""
-    shape = example_shape(base)
+    shape = example_shape(base, "inputs")
     if modality_of(base["input_shape"]) == "points":
-        numbers = sorted({max(1, shape[0] // 2**power) for power in range(NUM_SIZES - 1)}, reverse=True)
+        numbers = sorted({max(2, shape[0] // 2**power) for power in range(NUM_SIZES - 1)}, reverse=True)
         return {f"{n} points": Arm(source={"num_points": n}) for n in numbers}
-    axes = shape[:-1]
-    sizes = [2**power for power in range(NUM_SIZES)]
-    sizes = [p for p in sizes if all(axis % p == 0 for axis in axes) and math.prod(axes) // p ** len(axes) > 1]
-    return {"single elements" if p == 1 else f"patches of {p}": Arm({"patch_size": p}) for p in sizes}
+    named = {}
+    for patch in (divisors_from(2**power, shape[:-1]) for power in range(NUM_SIZES)):
+        size = _patch_size(patch)
+        if math.prod(shape[:-1]) > math.prod(patch) and size not in named.values():
+            words = "x".join(map(str, size)) if isinstance(size, list) else str(size)
+            named["single elements" if size == 1 else f"patches of {words}"] = size
+    return {name: Arm({"patch_size": size}) for name, size in named.items()}
 
 
-def baseline_arms(base, grid):
+def baseline_arms(base, grids):
     """The Perceiver as it is trained by default, with single elements, and the specialised networks."""
+    example_shape(base, "baselines")
     arms = {"Perceiver": Arm()}
     if base["stem"] or base["patch_size"]:
         arms["Perceiver on single elements"] = Arm({"patch_size": 1})
-    return {**arms, **specialised_networks(base), "resnet50": Arm(network="resnet50")}
+    arms |= specialised_networks(base)
+    return arms | ({"resnet50": Arm(network="resnet50")} if "resnet18" in arms else {})
 
 
 def specialised_networks(base):
-    """Networks for pictures, in patches that they can afford; they say themselves where they cannot be built."""
+    """Networks for the modality, in patches that they can afford; none for several modalities at once."""
+    modality = modality_of(base["input_shape"])
+    if modality == "points":
+        num_points = min(MOST_BYTES, example_shape(base)[0])
+        return {
+            "pointnet": Arm(network="pointnet"),
+            f"transformer of {num_points} points": Arm(network="transformer", source={"num_points": num_points}),
+        }
+    if isinstance(base["input_shape"], dict) and len(base["input_shape"]) > 1:
+        return {}
     axes = example_shape(base)[:-1]
     return {
         "resnet18": Arm(network="resnet18"),
@@ -153,17 +171,36 @@ def specialised_networks(base):
 
 
 def affordable_patch(axes, least, most):
-    """The smallest patch, from `least` on, that divides all axes and leaves at most `most` of them."""
-    for size in range(least, min(axes) + 1):
-        if all(axis % size == 0 for axis in axes) and math.prod(axis // size for axis in axes) <= most:
-            return size
-    return min(axes)
+    """The smallest patch, from `least` on, that divides all axes and leaves at most `most` of them: a number, or one
+    number per axis."""
+    for size in range(least, max(axes) + 1):
+        patch = divisors_from(size, axes)
+        if math.prod(axes) // math.prod(patch) <= most:
+            return _patch_size(patch)
+    return _patch_size(axes)
 
 
-def example_shape(base):
-    """(S_1, .., S_d, c) of one example of the only modality of a model."""
+def divisors_from(size, axes):
+    """For each axis the least of its divisors that is not below `size`: all of it where there is no other."""
+    return tuple(next(d for d in range(min(size, axis), axis + 1) if axis % d == 0) for axis in axes)
+
+
+def _patch_size(patch):
+    """One number where it is the same along all axes; what `build_encoder` calls `patch_size`."""
+    return patch[0] if len(set(patch)) == 1 else list(patch)
+
+
+def example_shape(base, question=None):
+    """(S_1, .., S_d, c) of one example of the only modality of a model; `question` is asked of no more than one."""
     shape = base["input_shape"]
-    return next(iter(shape.values())) if isinstance(shape, dict) else shape
+    shapes = list(shape.values()) if isinstance(shape, dict) else [shape]
+    require(
+        len(shapes) == 1,
+        f"{question!r} can be asked of data of one modality",
+        modality=modality_of(shape),
+        repair="'depth', 'latents', 'positions' and 'permutation' can be asked of several.",
+    )
+    return shapes[0]
 
 
 QUESTIONS = {

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_perceiver._checks import printable
+from keras_perceiver._files import write_atomically
 from keras_perceiver.training.plots import TRAINING, VALIDATION, plain, save
-from keras_perceiver.training.runs import write_atomically
 
 
 @dataclass(frozen=True)

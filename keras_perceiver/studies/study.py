@@ -11,11 +11,13 @@ import tensorflow as tf
 from rich.console import Console
 
 from keras_perceiver._checks import InputError, given, require, require_one_of, require_positive
-from keras_perceiver.data import Source, load_source, steps_per_epoch
+from keras_perceiver.data import Source, find_modality, load_source, steps_per_epoch
 from keras_perceiver.data.source import slug
 from keras_perceiver.inspection import Description, describe_model
 from keras_perceiver.layers import CrossAttention
-from keras_perceiver.models import NETWORKS, build_classifier, build_encoder
+from keras_perceiver.models import NETWORKS, PRESETS, build_classifier, build_encoder
+from keras_perceiver.models.paper_presets import PAPER_PRESETS
+from keras_perceiver.models.presets import modality_of, paper_options
 from keras_perceiver.studies.costs import COSTS, Costs, read_costs
 from keras_perceiver.studies.questions import QUESTIONS, Arm
 from keras_perceiver.studies.report import ArmResult, StudyResult
@@ -48,7 +50,65 @@ class PlannedArm(NamedTuple):
         return {**self.config, "seed": seed}
 
 
-def study(question, data, *, output=None, seeds=3, arms=None, source=None, preset=None, recipe=None, console=None):
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What all arms of a study share: names and arguments of `train`, and options of `load_source`."""
+
+    data: object
+    options: dict
+    preprocess: dict
+    preset: str | None
+    recipe: dict
+
+    @classmethod
+    def of(cls, data, source, preprocess, preset, recipe):
+        """With what a preset of the paper asks of the data."""
+        options, preprocess = given(source), given(preprocess)
+        if preset is not None:
+            require_one_of(PRESETS, preset=preset)
+        if preset in PAPER_PRESETS:
+            of_data, of_model = paper_options(preset)
+            modality = None if isinstance(data, Source) else find_modality(data, options.get("modality"))
+            takes = modality_of(PRESETS[preset]["input_shape"])
+            require(
+                modality in (None, takes),
+                "`preset` must be a model for the modality of the data",
+                preset=preset,
+                takes=takes,
+                data=modality,
+            )
+            options = options if isinstance(data, Source) else {**of_data, **options}
+            preprocess = {**of_model, **preprocess}
+        return cls(data, options, preprocess, preset, recipe or {})
+
+    def load(self, console=None, **more):
+        """The data, perhaps with other options."""
+        return load_source(self.data, console=console, **{**self.options, **more})
+
+    def preset_of(self, network):
+        """The preset is that of a Perceiver."""
+        return self.preset if network == "perceiver" else None
+
+    def configuration(self, source, arm):
+        """The configuration of the runs of an arm, but for the seed."""
+        return configuration(
+            source, 0, arm.network, arm.model, self.recipe, self.preprocess, self.preset_of(arm.network)
+        )
+
+
+def study(
+    question,
+    data,
+    *,
+    output=None,
+    seeds=3,
+    arms=None,
+    source=None,
+    preprocess=None,
+    preset=None,
+    recipe=None,
+    console=None,
+):
     """Trains every arm of a question with several seeds and compares their accuracy and their cost.
 
     Each arm is trained by `train`, on the same data in the same order, with the same recipe and for as many epochs:
@@ -62,6 +122,7 @@ def study(question, data, *, output=None, seeds=3, arms=None, source=None, prese
         seeds: how many; they are 0, 1, ..
         arms: names of some of the arms; None for all of them.
         source: dictionary of arguments of `load_source`.
+        preprocess: dictionary of arguments of what stands before the networks, see `preprocess_audio`.
         preset: key of `PRESETS`, the Perceiver that is varied; None for that of the data set or of its modality.
         recipe: dictionary of attributes of `Recipe` in place of those of the data set or of its modality.
         console: `rich.console.Console` that shows what happens; None for a new one.
@@ -77,13 +138,13 @@ def study(question, data, *, output=None, seeds=3, arms=None, source=None, prese
     require_one_of(QUESTIONS, question=question)
     require_positive(seeds=seeds)
     console = console or Console()
-    options = given(source)
-    loaded = load_source(data, console=console, **options)
+    settings = Settings.of(data, source, preprocess, preset, recipe)
+    loaded = settings.load(console)
     folder = Path(output or f"studies/{question}-{loaded.name}")
-    planned, left_out = plan(question, loaded, arms, preset, recipe or {}, data, options)
+    planned, left_out = plan(question, loaded, arms, settings)
     for name, reason in left_out.items():
         console.print(f"left out: {name}. {reason}", markup=False, highlight=False, soft_wrap=True)
-    claim(folder, question, loaded, preset, planned, seeds)
+    claim(folder, question, loaded, settings, planned, seeds)
     result = StudyResult(
         question=question,
         asks=QUESTIONS[question].asks,
@@ -100,7 +161,7 @@ def study(question, data, *, output=None, seeds=3, arms=None, source=None, prese
         about = "" if left is None else f", about {_duration(left)} left"
         console.print(f"[bold]run {number + 1} of {len(todo)}{about}[/bold]: {arm.name}, seed {seed}", highlight=False)
         try:
-            train_arm(arm, folder, seed, preset, recipe or {}, console)
+            train_arm(arm, folder, seed, settings, console)
         except InputError as error:  # its loss is not finite any more, say: the other runs go on
             result.failed[f"{arm.name}, seed {seed}"] = str(error)
             console.print(f"failed: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -117,17 +178,17 @@ def study(question, data, *, output=None, seeds=3, arms=None, source=None, prese
     return result
 
 
-def plan(question, source, names, preset, recipe, data, options):
+def plan(question, source, names, settings):
     """The arms that can be built for the data, and why the others cannot: `([PlannedArm, ..], {name: reason})`."""
-    base = {**_defaults(), **configuration(source, 0, "perceiver", {}, recipe, preset=preset)["model"]}
-    arms = QUESTIONS[question].arms(base, _grid(base))
+    base = {**_defaults(), **settings.configuration(source, Arm())["model"]}
+    arms = QUESTIONS[question].arms(base, _grids(base))
     for name in names or ():
         require_one_of(arms, arm=name)
     chosen = {name: arm for name, arm in arms.items() if names is None or name in names}
     planned, left_out = [], {}
     for name, arm in chosen.items():
         try:
-            planned.append(_planned(name, arm, source, preset, recipe, data, options))
+            planned.append(_planned(name, arm, source, settings))
         except InputError as error:
             left_out[name] = str(error)
     require(
@@ -139,27 +200,27 @@ def plan(question, source, names, preset, recipe, data, options):
     return planned, left_out
 
 
-def _planned(name, arm, source, preset, recipe, data, options):
+def _planned(name, arm, source, settings):
     if arm.source:
-        source = load_source(data, **{**options, **arm.source})
-    preset = preset if arm.network == "perceiver" else None
-    config = configuration(source, 0, arm.network, arm.model, recipe, preset=preset)
+        source = settings.load(**arm.source)
+    config = settings.configuration(source, arm)
     network = NETWORKS[arm.network](**config["model"])
     problem = _byte_problem(network)
     num_inputs = None if problem is None else problem.total_length
     return PlannedArm(name, arm, source, config, describe_model(network), num_inputs)
 
 
-def claim(folder, question, source, preset, planned, seeds):
+def claim(folder, question, source, settings, planned, seeds):
     """Makes the folder this study's, or finds it to be, together with every run in it."""
-    settings = {
+    config = {
         "question": question,
         "data": source.data,
         "source": source.description(),
-        "preset": preset,
+        **({"preprocess": settings.preprocess} if settings.preprocess else {}),
+        "preset": settings.preset,
         "training": planned[0].config["training"],
     }
-    Run(folder, "study").claim(settings)
+    Run(folder, "study").claim(config)
     for arm in planned:
         for seed in range(seeds):
             run = arm.run(folder, seed)
@@ -167,7 +228,7 @@ def claim(folder, question, source, preset, planned, seeds):
                 run.require_same(arm.run_config(seed), OTHER_FOLDER)
 
 
-def train_arm(arm, folder, seed, preset, recipe, console):
+def train_arm(arm, folder, seed, settings, console):
     """One run of an arm; it goes on where it was killed."""
     run = arm.run(folder, seed)
     with _many_models():
@@ -177,9 +238,10 @@ def train_arm(arm, folder, seed, preset, recipe, console):
             shelf=None,
             seed=seed,
             network=arm.arm.network,
-            preset=preset if arm.arm.network == "perceiver" else None,
+            preprocess=settings.preprocess,
+            preset=settings.preset_of(arm.arm.network),
             model=arm.arm.model,
-            recipe=recipe,
+            recipe=settings.recipe,
             callbacks=[Costs(run.folder / COSTS)],
             console=console,
         )
@@ -233,10 +295,10 @@ def _defaults():
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-def _grid(base):
-    """Lengths of the index axes of the byte array of the Perceiver with these arguments."""
+def _grids(base):
+    """`{modality: lengths of the index axes}` of the byte array of the Perceiver with these arguments."""
     problem = _byte_problem(build_classifier(**base))
-    return tuple(next(iter(problem.segments.values()))["content"][1:-1])
+    return {name: tuple(segment["content"][1:-1]) for name, segment in problem.segments.items()}
 
 
 def _byte_problem(network):

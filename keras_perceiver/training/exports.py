@@ -1,7 +1,11 @@
 """A finished run -> what serves its model."""
 
+import uuid
+
 from keras_perceiver._checks import require, require_one_of
+from keras_perceiver._files import write_atomically
 from keras_perceiver.export import export_litert, export_saved_model
+from keras_perceiver.export.shelf import marked_version
 from keras_perceiver.training.evaluate import reload_source
 from keras_perceiver.training.feeding import raw_examples
 from keras_perceiver.training.metrics import classification_metrics, multi_label_metrics
@@ -10,6 +14,7 @@ from keras_perceiver.training.runs import Run
 FORMATS = ("saved_model", "litert")
 HELD_OUT = 16  # test examples that a SavedModel is compared on
 MEASURED = 1000  # test examples that a LiteRT file is measured on
+MARK = "export"  # a file among a run's checkpoints
 CALIBRATION = 200  # training examples from which "int8" learns ranges
 
 
@@ -66,13 +71,36 @@ def export_run(
     )
 
 
-def export_model(model, source, config, metrics, *, shelf, licence=None):
+def export_once(run, model, source, config, metrics, *, shelf):
+    """Exports a run that is about to be finished: one SavedModel, however often it was killed before it was finished.
+
+    A mark is written into the run before, and into the export's provenance: a version that has it is this one.
+
+    Returns:
+        The folder of the version.
+    """
+    path = run.checkpoint_folder / MARK
+    if path.is_file():
+        mark = path.read_text()
+        known = marked_version(shelf, _described(source, config, metrics)["name"], mark)
+        if known is not None:
+            return known
+    mark = uuid.uuid4().hex
+    run.checkpoint_folder.mkdir(exist_ok=True)
+    write_atomically(path, mark)
+    return export_model(model, source, config, metrics, shelf=shelf, mark=mark).folder
+
+
+def export_model(model, source, config, metrics, *, shelf, licence=None, mark=None):
     """The SavedModel of a run whose parts are at hand, compared on examples of its test split."""
     examples, _ = raw_examples(source, "test", HELD_OUT)
-    return export_saved_model(model, **_described(source, config, metrics, licence), shelf=shelf, examples=examples)
+    described = _described(source, config, metrics, licence)
+    if mark is not None:
+        described["provenance"]["export"] = mark
+    return export_saved_model(model, **described, shelf=shelf, examples=examples)
 
 
-def _described(source, config, metrics, licence):
+def _described(source, config, metrics, licence=None):
     """What every format is told of the run."""
     name = source.name if config["network"] == "perceiver" else f"{source.name}-{config['network']}"
     figures = {key: value for key, value in metrics.items() if isinstance(value, (int, float))}

@@ -1,6 +1,5 @@
 """The pictures of a run."""
 
-import os
 import warnings
 
 import numpy as np
@@ -8,6 +7,7 @@ from matplotlib.figure import Figure  # without pyplot: no display, no global st
 from matplotlib.ticker import MaxNLocator
 
 from keras_perceiver._checks import printable
+from keras_perceiver._files import written
 
 MAX_INCHES, MAX_NAMED_CLASSES = 30.0, 70  # of a confusion matrix; one of more classes shows colours alone
 TRAINING, VALIDATION = "#4878a8", "#d1603d"
@@ -56,9 +56,8 @@ def plain(text):
 
 
 def save(figure, path):
-    """Writes a PNG beside its place and renames it into it."""
+    """Writes a PNG beside its place and renames it into it; an `InputError` where it cannot be written."""
     temporary = path.with_name(path.name + ".tmp")
-    with warnings.catch_warnings():
+    with written(path, temporary), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it
         figure.savefig(temporary, format="png", dpi=150)
-    os.replace(temporary, path)

@@ -1,7 +1,5 @@
 """The folder of a run: what is in it, and whether a run may use it."""
 
-import csv
-import io
 import json
 import os
 from contextlib import contextmanager
@@ -13,7 +11,9 @@ except ImportError:  # Windows
     fcntl = None
 
 from keras_perceiver._checks import InputError, require, require_folder
+from keras_perceiver._files import write_atomically, written
 from keras_perceiver.data.splits import read_splits, write_splits
+from keras_perceiver.training.history import write_history
 
 OTHER_FOLDER = "Choose another folder with `--output`, or remove this one."
 LOCK = "lock"
@@ -31,7 +31,7 @@ class Run:
     `splits.csv`               which example is in which split, where the data did not say
     `skipped.csv`              what of the data could not be used, and why, where there was anything
     `model.keras`              the trained model
-    `history.csv`              a row an epoch
+    `history.csv`              a row an epoch; `history.jsonl`: the same, an object of JSON a line
     `metrics.json`             figures on the test split; written last: with it a run is finished
     `curves.png`               loss and accuracy over the epochs
     `confusion_matrix.png`     of the test split
@@ -181,42 +181,14 @@ class Run:
         write_atomically(self.folder / name, json.dumps(content, indent=2) + "\n")
 
     def write_history(self, rows):
-        """Writes `history.csv`, a row an epoch, from dictionaries with the same keys."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.folder / "history.csv", text.getvalue())
+        """Writes `history.csv` and `history.jsonl`, see `write_history`."""
+        write_history(self.folder, rows)
 
     def save_model(self, model):
         """Writes `model.keras`."""
         temporary = self.model_path.with_name("unfinished.keras")  # Keras asks for this ending
         with written(self.model_path, temporary):
             model.save(temporary)
-
-
-def write_atomically(path, text):
-    """Writes a text file so that a reader, or a run that is killed, never sees half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    with written(path, temporary):
-        temporary.write_text(text)
-
-
-@contextmanager
-def written(path, temporary):
-    """Puts a file that is written in the block into its place; where that fails, as on a full disk, nothing changes.
-
-    Raises:
-        InputError: where the file cannot be written.
-    """
-    try:
-        yield
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"`{path}` must be writable. ({error.strerror or error}) What was there stays; the same command goes on."
-        ) from error
 
 
 def differences(old, new, prefix=""):

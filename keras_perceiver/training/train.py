@@ -14,9 +14,10 @@ from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
 from keras_perceiver.models.paper_presets import PAPER_PRESETS
 from keras_perceiver.models.presets import modality_of, paper_options, preset_arguments
 from keras_perceiver.training.best import BestEpoch
+from keras_perceiver.training.board import board_callbacks
 from keras_perceiver.training.divergence import StopOnNonFiniteLoss
 from keras_perceiver.training.evaluate import evaluate_model
-from keras_perceiver.training.exports import export_model
+from keras_perceiver.training.exports import export_once
 from keras_perceiver.training.feeding import evaluation_data, examples_of_step, file_errors, training_data
 from keras_perceiver.training.initial import find_initial, freeze, take_weights
 from keras_perceiver.training.memory import keep_freed_memory
@@ -76,8 +77,8 @@ def train(
         frozen: names of layers that are not trained, see `freeze`.
         checkpoint_steps, checkpoint_minutes: steps or minutes between two checkpoints; None for as often as costs
             little, see `Checkpoints`.
-        tensorboard: whether loss, figures and learning rate of each epoch are written for TensorBoard, into the folder
-            `tensorboard` of the run.
+        tensorboard: whether loss, figures, learning rate and gradient norms of each epoch, the graph, and what a
+            Perceiver's latents look at are written for TensorBoard, into the folder `tensorboard` of the run.
         dry_run: whether nothing is trained and written but a `Plan` is printed and returned.
         console: `rich.console.Console` that shows what happens; None for a new one.
 
@@ -159,7 +160,7 @@ def train(
                     best,
                     checkpoints,
                     ProgressBar(console, recipe.epochs, recipe.batch_size),
-                    *([_tensorboard(run)] if tensorboard else []),
+                    *(board_callbacks(run.folder / "tensorboard", source, config, recipe) if tensorboard else []),
                     *callbacks,
                 ],
             )
@@ -173,7 +174,7 @@ def train(
         metrics = evaluate_model(built, source, preprocess=config["preprocess"])
         _draw(run, rows, metrics, source)
         if shelf is not None:
-            metrics["export"] = str(export_model(built, source, config, metrics, shelf=shelf).folder)
+            metrics["export"] = str(export_once(run, built, source, config, metrics, shelf=shelf))
         metrics["seconds"] = round(time.monotonic() - began, 1)
         run.write_json("metrics.json", metrics)
         shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
@@ -182,10 +183,6 @@ def train(
     if shelf is not None:
         console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
     return metrics
-
-
-def _tensorboard(run):
-    return keras.callbacks.TensorBoard(run.folder / "tensorboard", write_graph=False)
 
 
 def _say_what_is_trained(source, network, built, recipe, said, console):

@@ -10,7 +10,9 @@ from PIL import Image
 
 from keras_perceiver import byte_arrays
 from keras_perceiver._checks import InputError
+from keras_perceiver.data import MODALITIES
 from keras_perceiver.inspection import attend, attention_maps
+from keras_perceiver.inspection.attend import draw_attention
 from keras_perceiver.models import build_encoder, build_resnet18
 
 RNG = np.random.default_rng(0)
@@ -93,6 +95,51 @@ def test_latents_are_chosen_evenly_or_by_their_numbers():
             attention_maps(model, inputs, latents=latents)
     with pytest.raises(InputError, match="it has no cross-attends"):
         attention_maps(build_resnet18((8, 8, 1), 2, width=2), np.ones((1, 8, 8, 1)))
+
+
+def masked(name, shape):
+    """Noise of a modality with its mask, a quarter of its first axis padded."""
+    mask = np.ones(shape[:-1], bool)
+    mask[-(shape[0] // 4) :] = False
+    return {name: RNG.uniform(-1, 1, shape).astype("float32"), f"{name}_padding_mask": mask}
+
+
+EXAMPLES = {  # by modality, or a variant of it: what enters a model, and arguments of the model
+    "image": (RNG.uniform(-1, 1, (8, 6, 3)), {}),
+    "video": (RNG.uniform(-1, 1, (4, 8, 6, 3)), {"patch_size": 2}),
+    "audio": (masked("audio", (8, 6, 1)), {"patch_size": 2}),
+    "audio, raw": (masked("audio", (12, 1)), {"patch_size": 3}),
+    "points": (masked("points", (16, 3)), {"positions": "coordinates", "max_resolution": 6}),
+    "audio_video": (
+        masked("audio", (8, 6, 1)) | masked("video", (4, 8, 6, 3)),
+        {"patch_size": {"audio": 2, "video": (2, 4, 3)}},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_every_modality_is_drawn_with_what_is_looked_at_on_it(kind):
+    """Whatever has the largest weight is nearly hidden; nothing is drawn over what is padded."""
+    example, arguments = EXAMPLES[kind]
+    modality = kind.split(",")[0]
+    if isinstance(example, dict):
+        shape = {name: x.shape for name, x in example.items() if not name.endswith("_mask")}
+        arguments = {**arguments, "padding_mask": True}
+    else:
+        shape = example.shape
+    model = built(shape, **arguments)
+    figure = draw_attention(model, MODALITIES[modality], example, 2, "looked at")
+    plain, *drawn = figure.axes[:4]  # the first cross-attend: the example, all latents, two of them
+    inner = [axes.child_axes or [axes] for axes in drawn]
+    assert len({len(parts) for parts in inner}) == 1
+    assert len(inner[0]) == (2 if modality == "audio_video" else 1)
+    for axes in (part for parts in inner for part in parts):
+        layers = [image.get_array() for image in axes.images] + [c.get_facecolors() for c in axes.collections]
+        opacity = layers[-1][..., 3]
+        assert opacity.max() == pytest.approx(0.9)
+        assert opacity.min() < 0.9
+    assert not any(image.get_array().shape[-1:] == (4,) for image in plain.images)
+    assert "uniform" in drawn[0].get_xlabel()
 
 
 def test_a_drawing_for_each_file_and_none_for_what_cannot_be_read(tiny_run, tmp_path):

@@ -40,3 +40,11 @@ def test_fresh_weights_leave_the_latents_on_their_scale():
 def test_heads_must_divide_the_channels():
     with pytest.raises(InputError, match=r"`num_heads` must divide .* num_heads=7, latent_dim=55\."):
         SelfAttention(7)(X)
+
+
+def test_a_padded_row_is_attended_to_by_none():
+    layer = randomised(SelfAttention(5), {"latents": X})
+    mask = np.array([[True, True, False], [True, True, True]])
+    masked = np.asarray(layer(X, padding_mask=mask))
+    np.testing.assert_allclose(masked[0, :2], np.asarray(layer(X[:1, :2]))[0], atol=1e-5)
+    np.testing.assert_allclose(masked[1], np.asarray(layer(X))[1], atol=1e-5)

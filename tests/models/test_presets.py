@@ -104,3 +104,22 @@ def test_modalities_and_sizes_are_told_by_the_inputs():
 def test_names_that_are_not_known_are_refused():
     with pytest.raises(InputError, match=r"`preset` must be one of .*preset='imagnet'\. Did you mean 'imagenet'"):
         build_preset("imagnet")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"positions": "none", "num_bands": 3},
+            r"`num_bands` must be given with `positions` 'fourier' or 'coordinates'",
+        ),
+        ({"positions": "learned", "max_resolution": 3}, "`max_resolution` must be given with .*positions='learned'"),
+        ({"position_channels": 7}, "`position_channels` must be given with `positions` 'learned' alone"),
+        ({"patch_size": 2, "num_stem_layers": 1}, "`num_stem_layers` must be given with `stem` 'conv'.*stem=None"),
+        ({"patch_size": 2, "stem": "conv"}, "`patch_size` and `stem` must not both be given"),
+        ({"num_cross_attends": 3}, "`num_cross_attends` must be at most `num_blocks`"),
+    ],
+)
+def test_overrides_that_contradict_each_other_are_refused(overrides, message):
+    with pytest.raises(InputError, match=message):
+        build_preset("image", **overrides)

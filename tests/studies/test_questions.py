@@ -4,12 +4,21 @@ import inspect
 
 import pytest
 
+from keras_perceiver._checks import InputError
 from keras_perceiver.data.source import slug
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
 from keras_perceiver.studies import QUESTIONS
-from keras_perceiver.studies.questions import affordable_patch
+from keras_perceiver.studies.questions import affordable_patch, divisors_from
 
-GRIDS = {"image": (16, 16), "digits": (8, 8), "audio": (24, 16), "video": (8, 8, 8), "points": (2048,)}
+GRIDS = {
+    "image": {"": (16, 16)},
+    "digits": {"": (8, 8)},
+    "audio": {"": (24, 16)},
+    "video": {"": (8, 8, 8)},
+    "points": {"": (2048,)},
+    "audio_video": {"audio": (24, 16), "video": (8, 8, 8)},
+}
+ONE_MODALITY = {"inputs", "baselines"}
 
 
 def arms_of(question, preset):
@@ -21,6 +30,10 @@ def arms_of(question, preset):
 @pytest.mark.parametrize("preset", GRIDS)
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_arms_have_folders_of_their_own_and_settings_that_their_network_knows(question, preset):
+    if preset == "audio_video" and question in ONE_MODALITY:
+        with pytest.raises(InputError, match=f"'{question}' can be asked of data of one modality.*'audio_video'"):
+            arms_of(question, preset)
+        return
     arms = arms_of(question, preset)
     assert len(arms) >= 3
     assert len({slug(name) for name in arms}) == len(arms)
@@ -34,6 +47,12 @@ def test_arms_have_folders_of_their_own_and_settings_that_their_network_knows(qu
 def test_each_network_is_permuted_and_nothing_else_changes():
     arms = arms_of("permutation", "image")
     assert {arm.network for arm in arms.values()} == {"perceiver", "resnet18", "vit", "transformer"}
+    assert {arm.network for arm in arms_of("permutation", "points").values()} == {
+        "perceiver",
+        "pointnet",
+        "transformer",
+    }
+    assert {arm.network for arm in arms_of("permutation", "audio_video").values()} == {"perceiver"}
     for name, arm in arms.items():
         if name.endswith(", permuted"):
             other = arms[name.removesuffix(", permuted")]
@@ -50,6 +69,8 @@ def test_bands_reach_the_nyquist_frequency_of_each_axis():
     arms = arms_of("positions", "audio")
     assert arms["8 bands"].model["max_resolution"] == [24, 16]
     assert arms["8 bands, up to half the Nyquist frequency"].model["max_resolution"] == [12, 8]
+    both = arms_of("positions", "audio_video")["8 bands, up to half the Nyquist frequency"].model
+    assert both["max_resolution"] == {"audio": [12, 8], "video": [4, 4, 4]}
     assert [arm.model["positions"] for arm in arms.values()][-2:] == ["learned", "none"]
     assert not any("positions" in arm.model for arm in list(arms_of("positions", "points").values())[:-1])
 
@@ -59,9 +80,27 @@ def test_inputs_grow_from_large_patches_to_single_elements():
     assert [arm.source["num_points"] for arm in arms_of("inputs", "points").values()] == [2048, 1024, 512, 256]
 
 
+def test_patches_that_cannot_be_the_same_along_all_axes_differ():
+    base = {"input_shape": (16, 30, 3), "stem": None}
+    sizes = {name: arm.model["patch_size"] for name, arm in QUESTIONS["inputs"].arms(base, None).items()}
+    assert sizes == {"single elements": 1, "patches of 2": 2, "patches of 4x5": [4, 5], "patches of 8x10": [8, 10]}
+
+
 @pytest.mark.parametrize(
     ("axes", "least", "most", "patch"),
-    [((8, 8), 2, 64, 2), ((28, 28), 2, 64, 4), ((28, 28), 1, 256, 2), ((64, 64), 2, 64, 8), ((7, 5), 2, 64, 5)],
+    [
+        ((8, 8), 2, 64, 2),
+        ((28, 28), 2, 64, 4),
+        ((28, 28), 1, 256, 2),
+        ((64, 64), 2, 64, 8),
+        ((7, 5), 2, 64, [7, 5]),
+        ((96, 64), 1, 256, [6, 8]),
+        ((16, 64, 64), 2, 64, 16),
+    ],
 )
 def test_patches_divide_and_are_few_enough(axes, least, most, patch):
     assert affordable_patch(axes, least, most) == patch
+
+
+def test_divisors():
+    assert divisors_from(5, (96, 64, 3)) == (6, 8, 3)

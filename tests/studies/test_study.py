@@ -33,7 +33,7 @@ def trained(monkeypatch):
     monkeypatch.setitem(RECIPES, "digits", RECIPES["digits"].replaced(**TINY_RECIPE))
     calls = []
 
-    def train(source, *, output, shelf, seed, network, preset, model, recipe, callbacks, console):
+    def train(source, *, output, shelf, seed, network, preprocess, preset, model, recipe, callbacks, console):
         arm = output.parent.name
         calls.append((arm, seed))
         run = Run(output)
@@ -135,6 +135,8 @@ def test_a_study_with_other_settings_is_refused_with_what_differs(trained, tmp_p
         ({"arms": ["2 cross-atends"]}, "`arm` must be one of .*Did you mean '2 cross-attends'"),
         ({"seeds": 0}, "`seeds` must be an integer of at least 1"),
         ({"preset": "video"}, "`preset` must be a model for the modality"),
+        ({"preset": "audioset_mel"}, "`preset` must be a model for the modality .*takes='audio', data='image'"),
+        ({"preset": "digit"}, "`preset` must be one of .*Did you mean 'digits'"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_anything_is_written(trained, tmp_path, change, message):
@@ -144,16 +146,17 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_written(trained, tmp
 
 
 def test_arms_that_cannot_be_built_are_left_out_and_said(trained, tmp_path):
-    arms = ["Perceiver", "Perceiver, permuted", "resnet18"]
+    arms = ["Perceiver", "Perceiver, permuted", "transformer of 5 points"]
     clouds = cloud_source()
     ACCURACY.update(dict.fromkeys(("Perceiver", "Perceiver-permuted"), (0.5,)))
     result, said = ask(tmp_path / "study", question="permutation", data=clouds, seeds=1, arms=arms)
     assert [arm.name for arm in result.arms] == arms[:2]
-    assert "this network is made for pictures" in result.left_out["resnet18"]
-    assert said.splitlines()[0].startswith("left out: resnet18.")
-    assert "Left out: resnet18." in (tmp_path / "study" / "study.md").read_text()
-    with pytest.raises(InputError, match=r"At least two arms of 'baselines' must fit the data.*made for pictures"):
-        ask(tmp_path / "other", question="baselines", data=clouds, arms=None)
+    name = "transformer of 5 points"
+    assert "without other options" in result.left_out[name]  # a `Source` has its points
+    assert said.splitlines()[0].startswith(f"left out: {name}.")
+    assert f"Left out: {name}." in (tmp_path / "study" / "study.md").read_text()
+    with pytest.raises(InputError, match=r"At least two arms of 'baselines' must fit the data.*without other options"):
+        ask(tmp_path / "other", question="baselines", data=clouds, arms=["pointnet", name])
     assert not (tmp_path / "other").exists()
 
 

@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_perceiver import build_classifier
 from keras_perceiver._checks import InputError
+from keras_perceiver.data import load_source
 from keras_perceiver.training import PRECISIONS, Recipe
+from keras_perceiver.training.evaluate import evaluate_model
+from keras_perceiver.training.train import fit
+from tests.tiny import TINY_MODEL
 
 RECIPE = Recipe(1, 4, 0.1, jit_compile=False, precision="float16")
 
@@ -97,3 +102,51 @@ def test_illegal_settings_are_refused(settings, rule):
 def test_steps_that_python_does_not_hear_of_must_divide_an_epoch():
     with pytest.raises(InputError, match="`steps_per_execution` must divide the steps of an epoch"):
         network(RECIPE.replaced(steps_per_execution=5))
+
+
+def small_perceiver(precision, **size):
+    size = {**TINY_MODEL, **size}
+    return build_classifier((8, 8, 1), 10, dtype=PRECISIONS[precision], **size)
+
+
+@pytest.mark.parametrize("trained", PRECISIONS)
+def test_a_file_that_was_trained_in_one_precision_loads_in_all(trained, tmp_path):
+    keras.utils.set_random_seed(1)
+    model = small_perceiver(trained)
+    Recipe(1, 4, 0.01, jit_compile=False, precision=trained).compile(model, 12)
+    model.run_eagerly = True
+    x, y = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32"), np.eye(10, dtype="float32")[:4]
+    for _ in range(2):
+        model.train_on_batch(x, y)
+    model.save(tmp_path / "model.keras")
+    logits = {}
+    for precision in PRECISIONS:
+        other = small_perceiver(precision)
+        other.load_weights(tmp_path / "model.keras")
+        for ours, theirs in zip(other.get_weights(), model.get_weights(), strict=True):
+            assert ours.dtype == np.float32
+            np.testing.assert_array_equal(ours, theirs)
+        logits[precision] = np.asarray(other(x))
+    assert np.abs(logits["float32"]).max() > 1e-3
+    for precision in ("bfloat16", "float16"):
+        assert 0 < np.abs(logits[precision] - logits["float32"]).max() < 0.1 * np.abs(logits["float32"]).max()
+
+
+def digits_accuracy(precision, epochs, **size):
+    """On the test split, of a run on the handwritten digits."""
+    source = load_source("digits")
+    recipe = Recipe(epochs, 64, 6e-3, warmup_fraction=0.1, jit_compile=False, precision=precision)
+    keras.utils.set_random_seed(1)
+    model = small_perceiver(precision, **size)
+    recipe.compile(model, len(source.splits["train"]) // recipe.batch_size)
+    fit(model, source, recipe, seed=0)
+    return evaluate_model(model, source)["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "least", "noise"), [(6, 0.5, 0.12), pytest.param(40, 0.9, 0.03, marks=pytest.mark.thorough)]
+)
+def test_all_precisions_learn_digits_alike(epochs, least, noise):
+    found = {name: digits_accuracy(name, epochs, num_latents=8, latent_dim=32) for name in PRECISIONS}
+    assert min(found.values()) > least, found
+    assert max(found.values()) - min(found.values()) < noise, found

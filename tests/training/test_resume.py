@@ -20,6 +20,7 @@ from keras_perceiver._checks import InputError
 from keras_perceiver.data import Source, Split
 from keras_perceiver.training import Checkpoints, Recipe, Run, Stopped, StopRequest
 from keras_perceiver.training.feeding import training_data
+from keras_perceiver.training.progress import History
 from keras_perceiver.training.resume import START
 from keras_perceiver.training.runs import write_atomically
 from keras_perceiver.training.state import State, newest_state, write_state
@@ -39,13 +40,13 @@ def source(examples=None):
     return Source("noise", "image", ("a", "b"), {"train": split, "validation": split}, preset="image")
 
 
-def network(units=5, recipe=RECIPE):
+def network(units=5, recipe=RECIPE, steps=STEPS):
     """The same initial weights at every call."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((2, 3, 1))
     x = keras.layers.Dense(units, "relu", name="hidden")(keras.layers.Flatten()(inputs))
     model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
-    recipe.compile(model, STEPS)
+    recipe.compile(model, steps)
     return model
 
 
@@ -98,9 +99,11 @@ def assert_same(ours, theirs):
         assert one.tobytes() == other.tobytes()
 
 
-def test_processes_that_are_killed_at_random_moments_end_like_one_that_was_not():
-    """Few kills of a small network; of the whole job, 20 by `python tests/kill.py`."""
-    command = [sys.executable, str(TESTS / "kill.py"), "--job=small", "--kills=2", "--seed=1"]
+@pytest.mark.parametrize("job", ["small", pytest.param("threes", marks=pytest.mark.thorough)])
+def test_processes_that_are_killed_at_random_moments_end_like_one_that_was_not(job):
+    """Few kills of a small network, also where three steps are one for Python; of the whole job, 20 by `python
+    tests/kill.py`."""
+    command = [sys.executable, str(TESTS / "kill.py"), f"--job={job}", "--kills=2", "--seed=1"]
     printed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert printed.returncode == 0, printed.stderr[-2000:]
     rows = [line for line in printed.stdout.splitlines() if line.startswith("killed after")]
@@ -153,6 +156,24 @@ def test_no_step_is_lost_behind_an_epoch_whose_validation_was_still_to_come(tmp_
     assert position == (0, STEPS)
     fit(resumed, source(), recipe, 0, position=position, callbacks=[callback])
     assert_same(resumed.get_weights(), ends[0].get_weights())
+
+
+@pytest.mark.parametrize("killed_at", [(0, 1), (0, 5), (1, 3)])
+def test_a_run_whose_steps_python_does_not_hear_of_goes_on_with_the_right_ones(tmp_path, killed_at):
+    """Six steps an epoch, two at a time: within an epoch, before its validation, and within the next one."""
+    recipe = RECIPE.replaced(batch_size=2, steps_per_execution=2)
+    rows, ends = ([], []), []
+    for callbacks in ([History(rows[0], lambda _: None)], [checkpoints(tmp_path), At(*killed_at, interrupt)]):
+        with contextlib.suppress(KeyboardInterrupt):
+            ends.append(network(recipe=recipe, steps=6))
+            fit(ends[-1], source(), recipe, 0, callbacks=callbacks)
+    resumed = network(recipe=recipe, steps=6)
+    callback = checkpoints(tmp_path, rows=rows[1])
+    position = callback.restore(resumed)
+    assert position == (killed_at[0], killed_at[1] + 1)
+    fit(resumed, source(), recipe, 0, position=position, callbacks=[History(rows[1], lambda _: None), callback])
+    assert_same(resumed.get_weights(), ends[0].get_weights())
+    assert rows[1] == rows[0][killed_at[0] :]
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_what_differs(tmp_path):

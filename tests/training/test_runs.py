@@ -68,7 +68,7 @@ def test_history_is_written_whole(tmp_path):
     run = Run(tmp_path)
     run.write_history([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
     assert (tmp_path / "history.csv").read_text().split() == ["epoch,loss", "1,0.5", "2,0.25"]
-    assert [p.name for p in tmp_path.iterdir()] == ["history.csv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["history.csv", "history.jsonl"]
 
 
 def test_differences_name_nested_leaves():

@@ -37,7 +37,7 @@ class Inspection:
         sizes: `[[H, W], number of examples]`, the most frequent first, as they are stored.
         range: smallest and largest number stored.
         as_resized: whether sizes, range and duplicates are those of examples as they enter the model, and not as they
-            are stored: for sets of tensorflow-datasets, which are resized when they are read.
+            are stored: for pictures of tensorflow-datasets, which are resized when they are read.
         duplicates: groups of examples that are equal once they are decoded:
             `{"examples": [[split, name], ..], "across_splits": bool, "labels_differ": bool}`.
         problems: `{"kind", "path", "reason"}` of everything that was skipped.
@@ -121,7 +121,7 @@ def inspect_data(data, *, output=None, source=None, preprocess=None, recipe=None
         enters_as=_entering_shape(source, preprocess),
         counts={c: {name: counts[name][i] for name in counts} for i, c in enumerate(source.class_names)},
         examples={name: len(split) for name, split in source.splits.items()},
-        as_resized=(source.data or "").startswith("tfds:"),
+        as_resized=(source.data or "").startswith("tfds:") and source.splits["train"].facts is None,
         sizes=[[list(size), count] for size, count in sizes.most_common()],
         range=(min(fact["low"] for fact in everything), max(fact["high"] for fact in everything)),
         duplicates=find_duplicates(source.splits, facts),

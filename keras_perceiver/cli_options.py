@@ -32,6 +32,10 @@ FrameSize = Annotated[
     typer.Option(help="Pixels each way that frames are resized to.", show_default="their own, or 64"),
 ]
 NumFrames = Annotated[int | None, typer.Option(help="Frames of a film, evenly spread over it.", show_default="16")]
+FrameRate = Annotated[
+    int | None,
+    typer.Option(help="Frames a second of a film, in windows of `--num-frames`.", show_default="frames spread over it"),
+]
 NumPoints = Annotated[
     int | None, typer.Option(help="Points of a cloud, at most.", show_default="those of the largest, at most 2,048")
 ]
@@ -58,6 +62,7 @@ SOURCE_OPTIONS = (
     "clip_seconds",
     "frame_size",
     "num_frames",
+    "frame_rate",
     "num_points",
     "strict",
 )

@@ -60,7 +60,8 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, console=No
 
         def read(index, row, split=split):
             with _naming(name, split, index):
-                return np.asarray(form.read(row[example_key], features[example_key], shape)).astype(kind.array(shape)[1])
+                example = form.read(row[example_key], features[example_key], shape)
+            return np.asarray(example).astype(kind.array(shape)[1])
 
         rows = _rows(builder, split, example_key, label_key, form)
         examples = _examples(builder, rows, read, kind.array(shape), len(labels[split]), name, split, console)
@@ -91,7 +92,7 @@ def _builder(name, data_dir):
             + nearest(name, tfds.list_builders(with_community_datasets=False))
         ) from error
     except (ValueError, TypeError, OSError, AssertionError) as error:
-        raise InputError(f"`data` must name a set of tensorflow-datasets. {_first_line(error)}") from error
+        raise InputError(f"`data` must name a set of tensorflow-datasets. {_reason(error)}") from error
 
 
 def _keys(info, name, modality):
@@ -169,9 +170,7 @@ def _prepare(builder, name):
     try:
         builder.download_and_prepare(file_format="array_record" if can_choose else None)
     except Exception as error:  # network, checksums, manual downloads that are missing, disk: all say why
-        raise InputError(
-            f"`data` must be prepared, or possible to download: tfds:{name}. {_first_line(error)}"
-        ) from error
+        raise InputError(f"`data` must be prepared, or possible to download: tfds:{name}. {_reason(error)}") from error
 
 
 def _rows(builder, split, example_key, label_key, form):
@@ -211,5 +210,6 @@ def _is_random_access(builder):
     return "array_record" in str(getattr(builder.info.file_format, "value", ""))
 
 
-def _first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _reason(error):
+    """What an error says, on one line: instructions for what must be downloaded by hand may be long."""
+    return " ".join(str(error).split())[:1000] or type(error).__name__

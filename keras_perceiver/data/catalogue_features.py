@@ -1,4 +1,4 @@
-"""How examples lie in sets of tensorflow-datasets, by the class of their feature: what is in one, and how it is read."""
+"""How examples lie in sets of tensorflow-datasets, by their feature: what is in one, and how it is read."""
 
 import dataclasses
 import hashlib

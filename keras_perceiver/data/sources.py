@@ -28,6 +28,7 @@ def load_source(
     clip_seconds=None,
     frame_size=None,
     num_frames=None,
+    frame_rate=None,
     num_points=None,
     shape=None,
     strict=False,
@@ -48,7 +49,7 @@ def load_source(
         image_size: H = W or (H, W) that pictures are resized to; None for their own size where all have the same
             one of at most 96 pixels each way, and 64 otherwise.
         sample_rate, clip_seconds: of sounds, see `choose_audio_shape`.
-        frame_size, num_frames: of films, see `choose_video_shape`.
+        frame_size, num_frames, frame_rate: of films, see `choose_film_shape`, and `choose_audio_video_shape`.
         num_points: of clouds, see `choose_points_shape`.
         shape: of one example, see `Modality`, in place of what would be chosen: that of an earlier load.
         strict: whether anything that would be skipped is an error.
@@ -67,6 +68,7 @@ def load_source(
         "clip_seconds": clip_seconds,
         "frame_size": frame_size,
         "num_frames": num_frames,
+        "frame_rate": frame_rate,
         "num_points": num_points,
     }
     if isinstance(data, Source):
@@ -176,6 +178,7 @@ def _load_folder(folder, *, modality, shape, splits, console, **asked):
     kind = MODALITIES[listing.modality]
     _refuse(asked, kind.name)
     facts, broken, notes = scan_files(folder, [item.path for item in listing.items], kind.name, console)
+    notes = [*listing.notes, *notes]
     items = [item for item in listing.items if item.path in facts]
     problems = [*listing.problems, *broken]
     class_names = sorted({label for item in items for label in item.labels})

@@ -1,7 +1,7 @@
 """The only module that imports tensorflow-io, which is no longer maintained.
 
 What it computes in plain TensorFlow works wherever the package can be imported; where it cannot, an equal few lines of
-`tf.signal` and TensorFlow do the same. Its native decoders load up to TensorFlow 2.17: an op is called once to find out.
+TensorFlow do the same. Its native decoders load up to TensorFlow 2.17: an op is called once to find out.
 
 Its masks of spectrograms keep a random state, which would make a run depend on its threads: `spec_augment` hides the
 same stretches, drawn from the seed of the example.

@@ -1,6 +1,7 @@
 """AudioSet, and collections in its form, for tensorflow-datasets: local clips, and tables of their labels."""
 
 import csv
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -21,8 +22,8 @@ class AudioSet(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "The first one."}
-    BUILDER_CONFIGS = [
+    RELEASE_NOTES: ClassVar = {"1.0.0": "The first one."}
+    BUILDER_CONFIGS: ClassVar = [
         tfds.core.BuilderConfig(name=name, description=f"Trained on {name}_train_segments.csv.")
         for name in ("balanced", "unbalanced")
     ]

@@ -1,5 +1,7 @@
 """ModelNet for tensorflow-datasets: meshes of everyday things, from the OFF files of its authors."""
 
+from typing import ClassVar
+
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -7,23 +9,26 @@ from keras_perceiver._checks import require
 from keras_perceiver.data.points import load_cloud
 
 CLASSES = {
-    "40": """airplane bathtub bed bench bookshelf bottle bowl car chair cone cup curtain desk door dresser flower_pot
-    glass_box guitar keyboard lamp laptop mantel monitor night_stand person piano plant radio range_hood sink sofa
-    stairs stool table tent toilet tv_stand vase wardrobe xbox""".split(),
-    "10": "bathtub bed chair desk dresser monitor night_stand sofa table toilet".split(),
+    "40": (
+        *("airplane", "bathtub", "bed", "bench", "bookshelf", "bottle", "bowl", "car", "chair", "cone", "cup"),
+        *("curtain", "desk", "door", "dresser", "flower_pot", "glass_box", "guitar", "keyboard", "lamp", "laptop"),
+        *("mantel", "monitor", "night_stand", "person", "piano", "plant", "radio", "range_hood", "sink", "sofa"),
+        *("stairs", "stool", "table", "tent", "toilet", "tv_stand", "vase", "wardrobe", "xbox"),
+    ),
+    "10": ("bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet"),
 }
 
 
 class ModelNet(tfds.core.GeneratorBasedBuilder):
     """ModelNet40 and ModelNet10: 12,311 and 4,899 meshes with the split of their authors.
 
-    An example is `{"mesh": {"vertices": (n, 3) float32, "faces": (f, 3) int32}, "label", "file"}`; coordinates are about
-    the mean of the vertices. A set that was unpacked in part holds the classes that are there.
+    An example is `{"mesh": {"vertices": (n, 3) float32, "faces": (f, 3) int32}, "label", "file"}`; coordinates are
+    about the mean of the vertices. A set that was unpacked in part holds the classes that are there.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "The first one."}
-    BUILDER_CONFIGS = [
+    RELEASE_NOTES: ClassVar = {"1.0.0": "The first one."}
+    BUILDER_CONFIGS: ClassVar = [
         tfds.core.BuilderConfig(name=name, description=f"ModelNet{name}, {len(CLASSES[name])} classes.")
         for name in CLASSES
     ]

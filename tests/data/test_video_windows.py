@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from films import FRAMES, RATE, film
-from tiny import TINY_MODEL, TINY_RECIPE, quiet
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import MODALITIES, load_source
+from keras_perceiver.data import MODALITIES
 from keras_perceiver.data.audio_video import choose_audio_video_shape
 from keras_perceiver.data.pipeline import fields
 from keras_perceiver.data.video_windows import (
@@ -18,9 +17,7 @@ from keras_perceiver.data.video_windows import (
     count_clips,
     read_film,
 )
-from keras_perceiver.export import predict
-from keras_perceiver.inspection import inspect_data
-from keras_perceiver.training import evaluate, train
+from keras_perceiver.export.endpoints import read_clips
 
 SHAPE = (5, 6, 8, 3, 17, 12)  # windows of 5 frames, 12 a second; 17 are kept
 KEPT = 12  # of a film of 23 frames, 25 a second
@@ -45,7 +42,7 @@ def test_windows_cover_a_film_and_are_the_same_as_those_of_training():
     clips = [moments(clip_of(example, SHAPE, number, 3)) for number in range(3)]
     assert clips[0] == kept[:5]
     assert clips[-1] == kept[-5:]
-    assert set(sum(clips, [])) == set(kept)
+    assert {moment for clip in clips for moment in clip} == set(kept)
     augment, starts = augment_film(SHAPE), set()
     for seed in range(12):
         clip = moments(augment(example, tf.constant([seed, 1])))
@@ -84,29 +81,10 @@ def test_of_films_with_sound_it_says_how_many_frames_a_window_has():
         choose_audio_video_shape(facts, num_frames=32, clip_seconds=1.28, frame_rate=25)
 
 
-def test_a_folder_is_trained_on_in_windows_tested_in_several_and_asked(tmp_path):
-    for name, rate in (("fast", 25), ("slow", 5)):
-        (tmp_path / "set" / name).mkdir(parents=True)
-        for number in range(8):
-            content = film("mp4", frames=10 + number, rate=rate, size=(32, 48))
-            (tmp_path / "set" / name / f"{number}.mp4").write_bytes(content)
-    options = {"num_frames": 4, "frame_rate": 10}
-    source = load_source(tmp_path / "set", **options)
-    assert source.example_shape == (4, 32, 48, 3, 34, 10)
-    assert inspect_data(tmp_path / "set", output=tmp_path / "look", source=options).enters_as == "4 x 32 x 48 x 3"
-    metrics = train(
-        tmp_path / "set",
-        output=tmp_path / "run",
-        shelf=tmp_path / "shelf",
-        source=options,
-        model={**TINY_MODEL, "patch_size": (2, 8, 8)},
-        recipe={**TINY_RECIPE, "epochs": 1, "batch_size": 3},
-        console=quiet(),
-    )
-    assert evaluate(tmp_path / "run")["accuracy"] == metrics["accuracy"]
-    test = source.splits["test"]
-    counts = [MODALITIES["video"].count_of(example, source.example_shape) for example in test.examples]
-    assert max(counts) > 2 > min(counts)
-    files = [str(tmp_path / "set" / name) for name in test.names]
-    right = [p.classes[0] == source.class_names[y] for p, y in zip(predict(metrics["export"], files), test.labels)]
-    assert np.mean(right) == metrics["accuracy"]
+def test_a_film_is_asked_about_in_all_its_windows():
+    content = film("mp4")
+    asked = read_clips(MODALITIES["video"], SHAPE, content)["video"]
+    example = fields(read_film(content, SHAPE))
+    assert asked.shape == (3, 5, 6, 8, 3)
+    for number in range(3):
+        np.testing.assert_array_equal(asked[number], clip_of(example, SHAPE, number, 3))

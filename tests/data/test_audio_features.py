@@ -113,12 +113,10 @@ def test_silence_at_the_ends_of_a_window_is_cut_off(batch):
 
 
 def test_trimmed_sounds_do_not_depend_on_the_silence_around_them():
+    places = ((0, 900), (1000, 2560))  # and lengths
     tone = np.pad(SAMPLES[0, :900] + 0.4, (0, 1660))
     make = preprocess_audio(SHAPE, trim_threshold=0.05)
-    early, late = (
-        make({"samples": np.roll(tone, shift), "length": np.int32(length)})
-        for shift, length in ((0, 900), (1000, 2560))
-    )
+    early, late = (make({"samples": np.roll(tone, shift), "length": np.int32(length)}) for shift, length in places)
     np.testing.assert_allclose(early["audio"], late["audio"], atol=1e-5)
     np.testing.assert_array_equal(early["audio_padding_mask"], late["audio_padding_mask"])
 

@@ -30,7 +30,6 @@ MAX_CLIP_SECONDS = 10.0  # of a window that is chosen by the data
 QUANTILE = 0.95  # of the durations: the window that is chosen holds so many files whole
 FRAMES_MULTIPLE = 16  # frames of a window: patches of up to so many frames divide it
 FILTER = 64  # samples, at the lower of two rates: more than the filter of FFmpeg's resampler is wide
-LONGEST_BLOCK = 8192  # samples, of Vorbis
 MAX_CLIPS = 16  # windows of one file that are tested, as in the paper
 
 
@@ -209,19 +208,10 @@ def _blocks(container, seconds, errors):
     total = 0
     for frame in _frames(container, errors):
         rate = _checked_rate(frame.sample_rate)
-        late = 0 if total else _late(container.streams.audio[0], frame)
-        yield np.pad(mono(frame), (late, 0)), rate
-        total += late + frame.samples
+        yield mono(frame), rate
+        total += frame.samples
         if total >= seconds * rate:
             break
-
-
-def _late(stream, frame):
-    """How many samples the first frame begins behind its stream: FFmpeg leaves out the first block of some Vorbis."""
-    if frame.pts is None or stream.start_time is None:
-        return 0
-    late = round((frame.pts * frame.time_base - stream.start_time * stream.time_base) * frame.sample_rate)
-    return late if 0 < late <= LONGEST_BLOCK else 0
 
 
 def _checked_rate(rate):

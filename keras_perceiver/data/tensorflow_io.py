@@ -66,7 +66,9 @@ def decode_natively(path, seconds):
             samples = sound[: min(length, int(np.ceil(seconds * rate)))].numpy()
     except (tf.errors.OpError, ValueError):
         return None
-    return (samples, rate) if len(samples) else None
+    # Of WAV files those decoders take whole numbers of 32 bits for floating-point numbers.
+    is_doubtful = extension == ".wav" and samples.dtype == np.float32
+    return None if is_doubtful or not len(samples) else (samples, rate)
 
 
 def spectrogram(samples, fft_length, frame_length, frame_step):
@@ -86,7 +88,7 @@ def mel_scale(magnitudes, sample_rate, num_bins, low, high):
 
 
 def trim(samples, threshold):
-    """(B, S) float32 -> (B, 2) int64: where the first sample above `threshold` stands, and behind the last one; (S, 0)
+    """(B, S) float32 -> (B, 2) int64: where the first sample above `threshold` stands, and behind the last one; (S, S)
     where there is none."""
     loudness = tf.abs(samples)
     if package() is not None:

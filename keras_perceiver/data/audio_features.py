@@ -173,22 +173,38 @@ def _kept(batch, length, share, seed):
     return tf.cast((place < start) | (place >= start + width), tf.float32)
 
 
-def draw_audio(axes, example, weights=None):
-    """Draws the real part of a preprocessed sound: its log-mel frames with their loudness as a line, or its samples.
+def draw_audio(axes, example, weights=None, clip=None):
+    """Draws the real part of a preprocessed sound: its log-mel frames, or its samples.
 
-    With `weights` of its bytes, (t, f) or (t,), it is grey, and they are laid over it.
+    With `clip`, the window that it was made of, the waveform stands above the log-mel frames, on the same axis of time.
+    With `weights` of its bytes, (t, f) or (t,), the sound is grey, and they are laid over it.
     """
     audio = np.where(example["audio_padding_mask"], np.asarray(example["audio"])[..., 0], np.nan)
     if audio.ndim == 1:
-        axes.plot(audio, linewidth=0.5, color="#4878a8" if weights is None else "grey")
-        axes.set(xlim=(0, len(audio)), ylim=(-1, 1))
+        _draw_waveform(axes, audio, "#4878a8" if weights is None else "grey")
         if weights is not None:
             axes.imshow(highlighted(weights, audio.shape)[None], aspect="auto", extent=(0, len(audio), -1, 1))
         return
+    if clip is not None:
+        samples = np.asarray(clip["samples"], np.float64)
+        _draw_waveform(_part(axes, 0.62, 0.38), np.where(np.arange(len(samples)) < clip["length"], samples, np.nan))
+        axes = _part(axes, 0, 0.6)
     axes.imshow(audio.T, origin="lower", aspect="auto", cmap="magma" if weights is None else "gray")
     if weights is not None:
         axes.imshow(highlighted(weights, audio.shape).transpose(1, 0, 2), origin="lower", aspect="auto")
-        return
-    loudness = audio.mean(axis=1)
-    low, high = np.nanmin(loudness), np.nanmax(loudness)
-    axes.plot((loudness - low) / max(high - low, 1e-6) * (audio.shape[1] - 1), linewidth=0.8, color="white")
+
+
+def _draw_waveform(axes, samples, color="#4878a8"):
+    """(S,) samples, NaN where there are none; a quiet sound is drawn as high as a loud one."""
+    loudest = np.nanmax(np.abs(samples), initial=1e-3)
+    axes.axhline(0, linewidth=0.4, color="lightgrey")
+    axes.plot(samples, linewidth=0.4, color=color)
+    axes.set(xlim=(0, len(samples)), ylim=(-1.05 * loudest, 1.05 * loudest))
+
+
+def _part(axes, bottom, height):
+    """A part of a drawing as wide as the whole, without ticks."""
+    inner = axes.inset_axes([0, bottom, 1, height])
+    inner.set(xticks=[], yticks=[])
+    inner.spines[:].set_visible(False)
+    return inner

@@ -183,13 +183,14 @@ def augment_audio_video(shape, *, crop_min_area=1.0, flip_rate=0.0, color_jitter
     return augment
 
 
-def draw_audio_video(axes, example):
-    """Draws four frames of a preprocessed window, and its sound below them."""
-    video.draw_video(axes.inset_axes([0, 0.4, 1, 0.6]), example["video"])
-    draw_audio(axes.inset_axes([0, 0, 1, 0.38]), example)
-    for inner in axes.child_axes:
-        inner.set_xticks([])
-        inner.set_yticks([])
+def draw_audio_video(axes, example, clip=None):
+    """Draws four frames of a preprocessed window, and its sound below them, see `draw_audio`."""
+    frames, sound = axes.inset_axes([0, 0.5, 1, 0.5]), axes.inset_axes([0, 0, 1, 0.48])
+    video.draw_video(frames, example["video"])
+    draw_audio(sound, example, clip=clip)
+    for inner in (frames, sound):
+        inner.set(xticks=[], yticks=[])
+        inner.spines[:].set_visible(False)
 
 
 def _sound(file, rate, seconds):

@@ -44,7 +44,8 @@ class Modality:
         range: of the numbers in the first of them; None where there is no end.
         preprocess: (shape, settings) -> function of what enters it, one or a batch: what stands before the model.
         augment: (shape, settings) -> function of one raw example and its (2,) int32 seed.
-        draw: (matplotlib axes, an example as it enters the model, weights of its bytes or None) -> nothing.
+        draw: (matplotlib axes, an example as it enters the model, weights of its bytes or None) -> nothing; where
+            `draws_clip`, `clip` is the window that it was made of, whose waveform is drawn too.
         settings: names of the settings of `preprocess`.
         notes: facts of all examples -> sentences.
         facts_of: an array as it is stored -> the same facts; None where data come as files only.
@@ -73,6 +74,7 @@ class Modality:
     preprocess: Callable
     augment: Callable
     draw: Callable
+    draws_clip: bool = False
     settings: tuple[str, ...] = ()
     notes: Callable = lambda facts: []
     facts_of: Callable | None = None
@@ -149,6 +151,7 @@ MODALITIES = {
         decoder=decoding.wav_decoder,
         encode=decoding.encode_wav,
         draw=audio_features.draw_audio,
+        draws_clip=True,
     ),
     "video": Modality(
         name="video",
@@ -197,6 +200,7 @@ MODALITIES = {
         ),
         clip=audio_video.clip_of,
         draw=audio_video.draw_audio_video,
+        draws_clip=True,
     ),
     "points": Modality(
         name="points",

@@ -183,8 +183,6 @@ def decode_audio(file, rate, seconds, formats=READERS):
         samples = np.concatenate([block for block, _ in blocks] or [[]])
         if not len(samples):
             raise ValueError("It holds no samples.")
-        if not np.isfinite(samples).all():
-            raise ValueError("Some of its samples are not finite.")
         return np.clip(samples, -1.0, 1.0)[: math.ceil(seconds * blocks[0][1])], blocks[0][1], broken_off
     except InputError:
         raise
@@ -276,11 +274,18 @@ def mono(frame):
 
 
 def average(values):
-    """(channels, S) samples of any dtype, whole numbers by their full scale -> (S,) float32 in [-1, 1], their mean."""
+    """(channels, S) samples of any dtype, whole numbers by their full scale -> (S,) float32 in [-1, 1], their mean.
+
+    Raises:
+        ValueError: where there are more than `MAX_CHANNELS`, or a number is not finite.
+    """
     if len(values) > MAX_CHANNELS:
         raise ValueError(f"It has {len(values):,} channels; it may have at most {MAX_CHANNELS}.")
     if values.dtype == np.uint8:
         values = (values.astype(np.float64) - 128) / 128
     elif values.dtype.kind == "i":
         values = values / -float(np.iinfo(values.dtype).min)
-    return values.mean(axis=0).astype(np.float32)
+    elif not np.isfinite(values).all():
+        raise ValueError("Some of its samples are not finite.")
+    # Lossy formats decode to a little more than the full scale, which is cut off channel by channel.
+    return np.clip(values, -1.0, 1.0).mean(axis=0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Synthetic sets to learn from, made of real data or of nothing: `python tests/benchmarks/synthetic_sets.py solids FOLDER`.
+"""Synthetic sets to learn from, of real data or of nothing: `python tests/benchmarks/synthetic_sets.py solids FOLDER`.
 
 Each writes a folder that `keras-perceiver train FOLDER` takes, with `train` and `test`, the same for the same seed:
 
@@ -20,7 +20,7 @@ FRAME_RATE = 10
 
 
 def lit_pixels(arguments):
-    """(x, y, brightness) of each pixel above a tenth of the brightest, about 10,000 files of a kilobyte or more."""
+    """(x, y, brightness) of each pixel above a tenth of white; white is as high as a picture is wide."""
     for split, images, labels in pictures(arguments.images):
         count = {"train": arguments.train, "test": arguments.test}[split]
         for number, (image, label) in enumerate(zip(images[:count], labels[:count], strict=True)):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,11 @@ def test_scale_measures_every_form_in_processes_of_their_own(tmp_path, training_
     assert all(row["seconds"] > 0 for row in (*rows, last))
     assert all(row["peak_bytes"] > 0 for row in rows)
     assert (tmp_path / "scale.png").stat().st_size > 10_000
+
+
+def test_log_mel_prints_what_keeping_it_would_save(capsys, benchmark_module):
+    benchmark_module("log_mel").main(["--window=1280", "--batch=2", "--repeats=1", "--no-jit"])
+    assert re.fullmatch(r"log-mel of 2 windows [\d.]+ ms, training step [\d.]+ ms: [\d.]+%\n", capsys.readouterr().out)
 
 
 def test_synthetic_sets_are_the_same_for_the_same_seed_and_can_be_trained_on(tmp_path, benchmark_module):

@@ -1,4 +1,4 @@
-"""Would keeping log-mel frames be faster than making them of samples in every epoch? `python tests/benchmarks/log_mel.py`.
+"""Would keeping log-mel frames be faster than making them in every epoch? `python tests/benchmarks/log_mel.py`.
 
 Processor time of a batch: its log-mel frames, and the training step of the model that sounds get by default.
 """
@@ -45,9 +45,8 @@ def main(arguments=None):
     labels = tf.one_hot(tf.range(arguments.batch) % CLASSES, CLASSES)
     mel = processor_seconds(lambda: make(clips), arguments.repeats)
     step = processor_seconds(lambda: model.train_on_batch(batch, labels), arguments.repeats)
-    print(
-        f"log-mel of {arguments.batch} windows {1e3 * mel:.1f} ms, training step {1e3 * step:.1f} ms: {mel / step:.1%}"
-    )
+    of = f"log-mel of {arguments.batch} windows {1e3 * mel:.1f} ms"
+    print(f"{of}, training step {1e3 * step:.1f} ms: {mel / step:.1%}")
 
 
 if __name__ == "__main__":

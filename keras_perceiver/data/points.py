@@ -301,15 +301,19 @@ def preprocess_points():
 
 
 def draw_points(axes, example, weights=None):
-    """Draws a cloud as it enters a model, seen from the corner of its cube; what is near is dark.
+    """Draws a cloud as it enters a model, from the corner of its cube, and smaller from above, x to the right and y up;
+    what is near is dark.
 
     With `weights` of its points, (M,), it is grey, and they are laid over it.
     """
     is_real = np.asarray(example["points_padding_mask"])
     x, y, z = np.asarray(example["points"])[is_real][:, :3].T
-    across, up = (x - y) / np.sqrt(2), (2 * z - x - y) / np.sqrt(6)
-    color = {"c": x + y + z, "cmap": "viridis_r"} if weights is None else {"color": "lightgrey"}
-    axes.scatter(across, up, s=1, linewidths=0, **color)
-    if weights is not None:
-        axes.scatter(across, up, s=4, linewidths=0, c=highlighted(weights, weights.shape)[is_real])
-    axes.set(xlim=(-1.5, 1.5), ylim=(-1.7, 1.7), aspect="equal")
+    corner = ((x - y) / np.sqrt(2), (2 * z - x - y) / np.sqrt(6), x + y + z)
+    for (across, up, near), place, half in ((corner, [0, 0, 0.6, 1], 1.7), ((x, y, z), [0.6, 0.3, 0.4, 0.4], 1.1)):
+        view = axes.inset_axes(place)
+        color = {"c": near, "cmap": "viridis_r"} if weights is None else {"color": "lightgrey"}
+        view.scatter(across, up, s=1 if half > 1.5 else 0.5, linewidths=0, **color)
+        if weights is not None:
+            view.scatter(across, up, s=4, linewidths=0, c=highlighted(weights, weights.shape)[is_real])
+        view.set(xlim=(-min(half, 1.5), min(half, 1.5)), ylim=(-half, half), aspect="equal")
+        view.axis("off")

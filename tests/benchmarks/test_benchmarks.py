@@ -52,6 +52,7 @@ def test_scale_measures_every_form_in_processes_of_their_own(tmp_path, training_
     assert (tmp_path / "scale.png").stat().st_size > 10_000
 
 
+@pytest.mark.thorough
 def test_log_mel_prints_what_keeping_it_would_save(capsys, benchmark_module):
     benchmark_module("log_mel").main(["--window=1280", "--batch=2", "--repeats=1", "--no-jit"])
     assert re.fullmatch(r"log-mel of 2 windows [\d.]+ ms, training step [\d.]+ ms: [\d.]+%\n", capsys.readouterr().out)

@@ -60,6 +60,7 @@ def test_the_real_part_of_a_waveform_stands_above_its_spectrogram(kind):
     MODALITIES[kind].draw(axes, example, clip=clip)
     parts = axes.child_axes if kind == "audio" else axes.child_axes[1].child_axes
     waveform, spectrogram = parts
+    axes.figure.draw_without_rendering()  # which puts the parts in their places
     drawn_samples = waveform.lines[-1].get_ydata()
     np.testing.assert_allclose(drawn_samples[:30], samples[:30])
     assert np.isnan(drawn_samples[30:]).all()

@@ -50,6 +50,7 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, console=No
     for split in [split for split in names if _without_labels(labels[split])]:
         notes.append(f"the {split} split of tfds:{name} has no labels and is not used")
         names.remove(split)
+    require("train" in names, "The examples of the train split must have labels", data=f"tfds:{name}")
     if shape is None:
         *size, channels = features[example_key].shape if form.scan is None else (None,)
         known = [fact for some in facts.values() for fact in some] or [{"size": size, "grey": channels == 1}]

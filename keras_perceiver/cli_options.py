@@ -32,6 +32,10 @@ FrameSize = Annotated[
     typer.Option(help="Pixels each way that frames are resized to.", show_default="their own, or 64"),
 ]
 NumFrames = Annotated[int | None, typer.Option(help="Frames of a film, evenly spread over it.", show_default="16")]
+FrameRate = Annotated[
+    int | None,
+    typer.Option(help="Frames a second of a film, in windows of `--num-frames`.", show_default="frames spread over it"),
+]
 NumPoints = Annotated[
     int | None, typer.Option(help="Points of a cloud, at most.", show_default="those of the largest, at most 2,048")
 ]
@@ -40,6 +44,11 @@ RotationAxis = Annotated[str | None, typer.Option(help="Clouds: x, y or z, about
 JitterStd = Annotated[float | None, typer.Option(help="Clouds: noise of coordinates, in parts of the cloud's size.")]
 AudioInput = Annotated[str | None, typer.Option(help="log_mel or raw samples.", show_default="log_mel")]
 MelBins = Annotated[int | None, typer.Option(help="Bins of the mel scale.", show_default="64")]
+TrimThreshold = Annotated[
+    float | None,
+    typer.Option(help="Sounds: what is not louder at their ends is cut off; 1 is the loudest.", show_default="none"),
+]
+FadeShare = Annotated[float | None, typer.Option(help="Sounds: longest fade at either end, as a share of the window.")]
 TimeMasks = Annotated[int | None, typer.Option(help="SpecAugment: stretches of time that are hidden.", min=0)]
 FrequencyMasks = Annotated[int | None, typer.Option(help="SpecAugment: bands that are hidden.", min=0)]
 PermutePixels = Annotated[
@@ -58,6 +67,7 @@ SOURCE_OPTIONS = (
     "clip_seconds",
     "frame_size",
     "num_frames",
+    "frame_rate",
     "num_points",
     "strict",
 )
@@ -99,6 +109,7 @@ AUGMENTATION_OPTIONS = (
     "color_jitter",
     "rotation_axis",
     "jitter_std",
+    "fade_share",
     "time_masks",
     "frequency_masks",
 )
@@ -111,9 +122,14 @@ def chosen(options, names):
     return {name: options[name] for name in names}
 
 
-def preprocess_settings(permute_pixels, audio_input, num_mel_bins):
+def preprocess_settings(permute_pixels, audio_input, num_mel_bins, trim_threshold):
     """Settings of what stands before the model."""
-    return {"permute_seed": permute_pixels, "audio_input": audio_input, "num_mel_bins": num_mel_bins}
+    return {
+        "permute_seed": permute_pixels,
+        "audio_input": audio_input,
+        "num_mel_bins": num_mel_bins,
+        "trim_threshold": trim_threshold,
+    }
 
 
 def table_console(stderr=False):

@@ -1,4 +1,4 @@
-"""Prepares a tiny set of tensorflow-datasets on disk, under the name of a real one and without a network."""
+"""Prepares tiny sets of tensorflow-datasets on disk, under the names of real ones and without a network."""
 
 from unittest import mock
 
@@ -35,7 +35,22 @@ def prepare(
         "_generate_examples": examples,
         "__module__": "tiny_tfds",
     }
-    no_cloud = mock.patch("tensorflow_datasets.core.utils.gcs_utils.exists", return_value=False)
-    with tfds.core.registered.skip_registration(), no_cloud:
+    with tfds.core.registered.skip_registration(), no_cloud():
         builder = type(name, (tfds.core.GeneratorBasedBuilder,), members)(data_dir=data_dir, file_format=file_format)
         builder.download_and_prepare()
+
+
+def prepare_examples(data_dir, name, splits, *, file_format="tfrecord"):
+    """Writes a set with the features of its own builder, and other examples: `{split: list of them}`."""
+
+    def generators(self, _):
+        return {split: iter(enumerate(examples)) for split, examples in splits.items()}
+
+    builder = tfds.builder(name, data_dir=data_dir, file_format=file_format)
+    with mock.patch.object(type(builder), "_split_generators", generators), no_cloud():
+        builder.download_and_prepare()
+
+
+def no_cloud():
+    """Nobody looks whether the set is prepared in the cloud."""
+    return mock.patch("tensorflow_datasets.core.utils.gcs_utils.exists", return_value=False)

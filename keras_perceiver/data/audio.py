@@ -1,7 +1,8 @@
 """Audio: reading sound files, and windows of them.
 
-One reader, PyAV, which carries FFmpeg, serves training, `inspect` and `predict`. Sounds are mixed down to one channel,
-resampled to one rate, and kept as 16-bit samples with their number, so that examples of any length lie in one array.
+One reader serves training, `inspect` and `predict`: PyAV, which carries FFmpeg, or the native decoders of tensorflow-io
+where they load. Sounds are mixed down to one channel, resampled to one rate, and kept as 16-bit samples with their
+number, so that examples of any length lie in one array.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require
 from keras_perceiver.data.files import open_regular
+from keras_perceiver.data.tensorflow_io import decode_natively
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aac", ".m4a")
 READERS = ("wav", "flac", "ogg", "mp3", "aac", "mov")  # of FFmpeg; no other is tried
@@ -170,16 +172,18 @@ def decode_audio(file, rate, seconds, formats=READERS):
     name = "the sound" if isinstance(file, bytes) else f"`{file}`"
     try:
         opened = io.BytesIO(file) if isinstance(file, bytes) else open_regular(file, MAX_FILE_BYTES)
-        options = {"format_whitelist": ",".join(formats)}
-        with opened as stream, av.open(stream, metadata_errors="ignore", options=options) as container:
-            errors = []
-            blocks = list(_blocks(container, rate, seconds, errors))
-        if not blocks:
+        with opened as stream:
+            native = None if isinstance(file, bytes) or formats is not READERS else decode_natively(file, seconds)
+            if native is None:
+                blocks, broken_off = _with_ffmpeg(stream, rate, seconds, formats)
+            else:
+                samples, own = native
+                blocks, broken_off = [(average(samples.T), _checked_rate(own))], False
+                blocks = blocks if rate is None else list(at_rate(blocks, rate))
+        samples = np.concatenate([block for block, _ in blocks] or [[]])
+        if not len(samples):
             raise ValueError("It holds no samples.")
-        samples = np.concatenate([block for block, _ in blocks])
-        if not np.isfinite(samples).all():
-            raise ValueError("Some of its samples are not finite.")
-        return np.clip(samples, -1.0, 1.0)[: math.ceil(seconds * blocks[0][1])], blocks[0][1], bool(errors)
+        return np.clip(samples, -1.0, 1.0)[: math.ceil(seconds * blocks[0][1])], blocks[0][1], broken_off
     except InputError:
         raise
     except Exception as error:  # FFmpeg has an error for everything
@@ -187,26 +191,46 @@ def decode_audio(file, rate, seconds, formats=READERS):
         raise InputError(f"{name} must be a readable sound (WAV, FLAC, OGG, MP3, AAC or M4A). {reason}") from error
 
 
-def _blocks(container, rate, seconds, errors):
-    """Yields (samples of one channel, their rate), decoded and resampled, until there are enough."""
+def _with_ffmpeg(stream, rate, seconds, formats):
+    """`(blocks, whether it broke off)` of a file, decoded by PyAV."""
+    options, errors = {"format_whitelist": ",".join(formats)}, []
+    with av.open(stream, metadata_errors="ignore", options=options) as container:
+        blocks = _blocks(container, seconds, errors)
+        return list(blocks if rate is None else at_rate(blocks, rate)), bool(errors)
+
+
+def _blocks(container, seconds, errors):
+    """Yields decoded blocks, (samples of one channel, their rate), until there are enough."""
     if not container.streams.audio:
         raise ValueError("It holds no sound.")
-    resampler, total, made = None, 0, 0
+    total = 0
     for frame in _frames(container, errors):
-        own = frame.sample_rate
-        if not MIN_RATE <= own <= MAX_RATE:
-            raise ValueError(f"It has {own:,} samples a second; {MIN_RATE:,} to {MAX_RATE:,} can be read.")
-        if total == 0 and rate not in (None, own):
+        rate = _checked_rate(frame.sample_rate)
+        yield mono(frame), rate
+        total += frame.samples
+        if total >= seconds * rate:
+            break
+
+
+def _checked_rate(rate):
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise ValueError(f"It has {rate:,} samples a second; {MIN_RATE:,} to {MAX_RATE:,} can be read.")
+    return rate
+
+
+def at_rate(blocks, rate):
+    """Yields blocks, (samples, their rate), at another rate; they are left as they are where they have it already."""
+    resampler, total, made, own = None, 0, 0, rate
+    for block, own in blocks:
+        if total == 0 and own != rate:
             resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
-        block, total = mono(frame), total + frame.samples
+        total += len(block)
         if resampler is None:
             yield block, own
-        else:
-            for resampled in _resampled(resampler, block, own):
-                made += len(resampled)
-                yield resampled, rate
-        if total >= seconds * own:
-            break
+            continue
+        for resampled in _resampled(resampler, block, own):
+            made += len(resampled)
+            yield resampled, rate
     if resampler is not None and total:
         # Of less than its filter is wide the resampler makes nothing: silence behind the end moves the end out of it.
         silence = np.zeros(math.ceil(FILTER * max(1, own / rate)), np.float32)
@@ -228,6 +252,11 @@ def _frames(container, errors):
         errors.append(error)
 
 
+def resample(samples, own, rate):
+    """(S,) float32 at `own` samples a second -> at `rate`."""
+    return np.concatenate([block for block, _ in at_rate([(samples, own)], rate)])
+
+
 def _resampled(resampler, block, own):
     """Yields what the resampler makes of a block; None makes it give all that it holds."""
     frame = None
@@ -241,12 +270,22 @@ def _resampled(resampler, block, own):
 def mono(frame):
     """A frame of any sample format as the mean of its channels: (S,) float32 in [-1, 1]."""
     values, channels = frame.to_ndarray(), frame.layout.nb_channels
-    if channels > MAX_CHANNELS:
-        raise ValueError(f"It has {channels:,} channels; it may have at most {MAX_CHANNELS}.")
-    if not frame.format.is_planar:
-        values = values.reshape(-1, channels).T  # (channels, S)
+    return average(values if frame.format.is_planar else values.reshape(-1, channels).T)
+
+
+def average(values):
+    """(channels, S) samples of any dtype, whole numbers by their full scale -> (S,) float32 in [-1, 1], their mean.
+
+    Raises:
+        ValueError: where there are more than `MAX_CHANNELS`, or a number is not finite.
+    """
+    if len(values) > MAX_CHANNELS:
+        raise ValueError(f"It has {len(values):,} channels; it may have at most {MAX_CHANNELS}.")
     if values.dtype == np.uint8:
         values = (values.astype(np.float64) - 128) / 128
     elif values.dtype.kind == "i":
         values = values / -float(np.iinfo(values.dtype).min)
-    return values.mean(axis=0).astype(np.float32)
+    elif not np.isfinite(values).all():
+        raise ValueError("Some of its samples are not finite.")
+    # Lossy formats decode to a little more than the full scale, which is cut off channel by channel.
+    return np.clip(values, -1.0, 1.0).mean(axis=0).astype(np.float32)

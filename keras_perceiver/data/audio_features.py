@@ -3,10 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_perceiver._checks import require_one_of, require_positive
+from keras_perceiver._checks import require_between, require_one_of, require_positive
 from keras_perceiver.data.audio import hop_of, take_window
 from keras_perceiver.data.drawing import highlighted
-from keras_perceiver.data.tensorflow_io import mel_scale, spectrogram
+from keras_perceiver.data.tensorflow_io import fade, mel_scale, spectrogram, trim
 
 AUDIO_INPUTS = ("log_mel", "raw")
 NUM_MEL_BINS = 64
@@ -14,7 +14,7 @@ LOWEST = 40.0  # hertz of the mel scale; its end is half the rate
 FLOOR = 1e-3  # is added to magnitudes before the logarithm: far below what is heard in 16 bits
 
 
-def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None):
+def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None, trim_threshold=None):
     """What stands between samples and the model: a function of windows, one or a batch.
 
     The tf.data pipeline and the exported SavedModel both call it. What lies behind a sound's end is masked: a sample by
@@ -25,6 +25,8 @@ def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None):
         audio_input: "log_mel" (None too), which is scaled to mean 0 and standard deviation 1 over the real frames of
             each window; or "raw" samples.
         num_mel_bins: F; None for 64.
+        trim_threshold: in (0, 1): what is not louder at the beginning and the end of a window is cut off; None for
+            nothing.
 
     Returns:
         Function `{"samples": (.., window) float32 in [-1, 1], "length": (..) int}` -> `{"audio": (.., T, F, 1) or
@@ -34,6 +36,8 @@ def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None):
     audio_input, num_bins = audio_input or "log_mel", num_mel_bins or NUM_MEL_BINS
     require_one_of(AUDIO_INPUTS, audio_input=audio_input)
     require_positive(num_mel_bins=num_bins)
+    if trim_threshold is not None:
+        require_between(0, 1, trim_threshold=trim_threshold)
     hop = hop_of(rate)
     frames = window // hop
 
@@ -54,7 +58,24 @@ def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None):
             "audio_padding_mask": mask[..., None] & tf.ones((num_bins,), tf.bool),
         }
 
-    return raw if audio_input == "raw" else log_mel
+    make = raw if audio_input == "raw" else log_mel
+    return make if trim_threshold is None else lambda clips: make(without_silence(clips, trim_threshold))
+
+
+def without_silence(clips, threshold):
+    """Windows `{"samples": (.., window), "length": (..)}` from their first sample that is louder to their last; silent
+    ones stay as they are."""
+    window = clips["samples"].shape[-1]
+    samples, length = tf.reshape(clips["samples"], (-1, window)), tf.reshape(clips["length"], (-1,))
+    start, stop = tf.unstack(tf.cast(trim(samples, threshold), length.dtype), axis=1)
+    start, stop = tf.where(start < stop, start, 0), tf.where(start < stop, stop, length)
+    places = tf.range(window) + tf.cast(start, tf.int32)[:, None]
+    moved = tf.gather(samples, tf.minimum(places, window - 1), batch_dims=1)
+    moved = tf.where(places < tf.cast(stop, tf.int32)[:, None], moved, 0.0)
+    return {
+        "samples": tf.ensure_shape(tf.reshape(moved, tf.shape(clips["samples"])), clips["samples"].shape),
+        "length": tf.reshape(stop - start, tf.shape(clips["length"])),
+    }
 
 
 def log_mel_magnitudes(samples, rate, num_bins):
@@ -68,25 +89,38 @@ def log_mel_magnitudes(samples, rate, num_bins):
     return tf.reshape(mel, tf.concat([tf.shape(samples)[:-1], [-(-samples.shape[-1] // hop), num_bins]], 0))
 
 
-def augment_audio(shape, *, noise_std=0.0):
-    """What happens to one sound of a training batch: a random window, and white noise.
+def augment_audio(shape, *, fade_share=0.0, noise_std=0.0):
+    """What happens to one sound of a training batch: a random window, a fade at both ends, and white noise.
 
     Args:
         shape: (window, sample_rate, kept).
+        fade_share: in [0, 1): share of the window over which a sound becomes louder at its beginning, and quieter at
+            its end, at most: how long is drawn for each.
         noise_std: of Gaussian noise, as a share of the full scale.
 
     Returns:
         Function `(one example of `read_audio`, (2,) int32 seed)` -> one window for `preprocess_audio`.
     """
+    require_between(0, 1, fade_share=fade_share)
     window, add_noise = shape[0], white_noise(noise_std)
 
     def augment(example, seed):
         spare = tf.maximum(example["length"] - window, 0)
         start = tf.random.stateless_uniform((), seed, 0, spare + 1, tf.int32)
         clip = take_window(example, window, start)
-        return {**clip, "samples": add_noise(clip["samples"], seed)}
+        samples = random_fade(clip, seed, fade_share) if fade_share else clip["samples"]
+        return {**clip, "samples": add_noise(samples, seed)}
 
     return augment
+
+
+def random_fade(clip, seed, share):
+    """The samples of a window, (S,), that become louder at their beginning and quieter at their end, linearly."""
+    samples, length = clip["samples"], clip["length"]
+    draws = tf.random.stateless_uniform((2,), tf.add(seed, [2, 0])) * share * tf.cast(length, tf.float32)
+    fade_in, fade_out = tf.unstack(1 + tf.cast(draws, tf.int32))
+    faded = fade(samples[:length], fade_in, fade_out)
+    return tf.ensure_shape(tf.pad(faded, [[0, samples.shape[0] - length]]), samples.shape)
 
 
 def white_noise(std):
@@ -139,22 +173,38 @@ def _kept(batch, length, share, seed):
     return tf.cast((place < start) | (place >= start + width), tf.float32)
 
 
-def draw_audio(axes, example, weights=None):
-    """Draws the real part of a preprocessed sound: its log-mel frames with their loudness as a line, or its samples.
+def draw_audio(axes, example, weights=None, clip=None):
+    """Draws the real part of a preprocessed sound: its log-mel frames, or its samples.
 
-    With `weights` of its bytes, (t, f) or (t,), it is grey, and they are laid over it.
+    With `clip`, the window that it was made of, the waveform stands above the log-mel frames, on the same axis of time.
+    With `weights` of its bytes, (t, f) or (t,), the sound is grey, and they are laid over it.
     """
     audio = np.where(example["audio_padding_mask"], np.asarray(example["audio"])[..., 0], np.nan)
     if audio.ndim == 1:
-        axes.plot(audio, linewidth=0.5, color="#4878a8" if weights is None else "grey")
-        axes.set(xlim=(0, len(audio)), ylim=(-1, 1))
+        _draw_waveform(axes, audio, "#4878a8" if weights is None else "grey")
         if weights is not None:
             axes.imshow(highlighted(weights, audio.shape)[None], aspect="auto", extent=(0, len(audio), -1, 1))
         return
+    if clip is not None:
+        samples = np.asarray(clip["samples"], np.float64)
+        _draw_waveform(_part(axes, 0.62, 0.38), np.where(np.arange(len(samples)) < clip["length"], samples, np.nan))
+        axes = _part(axes, 0, 0.6)
     axes.imshow(audio.T, origin="lower", aspect="auto", cmap="magma" if weights is None else "gray")
     if weights is not None:
         axes.imshow(highlighted(weights, audio.shape).transpose(1, 0, 2), origin="lower", aspect="auto")
-        return
-    loudness = audio.mean(axis=1)
-    low, high = np.nanmin(loudness), np.nanmax(loudness)
-    axes.plot((loudness - low) / max(high - low, 1e-6) * (audio.shape[1] - 1), linewidth=0.8, color="white")
+
+
+def _draw_waveform(axes, samples, color="#4878a8"):
+    """(S,) samples, NaN where there are none; a quiet sound is drawn as high as a loud one."""
+    loudest = np.nanmax(np.abs(samples), initial=1e-3)
+    axes.axhline(0, linewidth=0.4, color="lightgrey")
+    axes.plot(samples, linewidth=0.4, color=color)
+    axes.set(xlim=(0, len(samples)), ylim=(-1.05 * loudest, 1.05 * loudest))
+
+
+def _part(axes, bottom, height):
+    """A part of a drawing as wide as the whole, without ticks."""
+    inner = axes.inset_axes([0, bottom, 1, height])
+    inner.set(xticks=[], yticks=[])
+    inner.spines[:].set_visible(False)
+    return inner

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from keras_perceiver._checks import require, require_above
 from keras_perceiver.data import audio, video
 from keras_perceiver.data.audio_features import draw_audio, preprocess_audio, white_noise
 from keras_perceiver.data.video_augmentation import augment_video
@@ -75,7 +76,9 @@ def scan_audio_video(path):
     }
 
 
-def choose_audio_video_shape(facts, frame_size=None, num_frames=None, sample_rate=None, clip_seconds=None):
+def choose_audio_video_shape(
+    facts, frame_size=None, num_frames=None, sample_rate=None, clip_seconds=None, frame_rate=None
+):
     """The (T, H, W, 3, window, sample_rate, kept) of films with sound.
 
     T frames are spread over the time of `window` samples; `kept` frames, of all films the most, are held of one.
@@ -84,9 +87,23 @@ def choose_audio_video_shape(facts, frame_size=None, num_frames=None, sample_rat
         facts: of every film, see `scan_audio_video`.
         frame_size, num_frames: see `choose_video_shape`.
         sample_rate, clip_seconds: see `choose_audio_shape`.
+        frame_rate: frames a second, from which the third of it, `num_frames` and `clip_seconds` follows; None for what
+            these two make.
     """
-    frames, height, width, channels = video.choose_video_shape(facts, frame_size, num_frames)
+    if frame_rate is not None:
+        require_above(0, frame_rate=frame_rate)
+        require(
+            num_frames is None or clip_seconds is None,
+            "One of `frame_rate`, `num_frames` and `clip_seconds` must be left out: it follows from the others",
+            frame_rate=frame_rate,
+            num_frames=num_frames,
+            clip_seconds=clip_seconds,
+        )
+        clip_seconds = clip_seconds if num_frames is None else num_frames / frame_rate
     window, rate, kept = audio.choose_audio_shape(facts, sample_rate, clip_seconds)
+    if frame_rate is not None and num_frames is None:
+        num_frames = max(1, round(frame_rate * window / rate))
+    frames, height, width, channels = video.choose_video_shape(facts, frame_size, num_frames)
     return frames, height, width, channels, window, rate, max(frames, math.ceil(frames * kept / window))
 
 
@@ -166,18 +183,19 @@ def augment_audio_video(shape, *, crop_min_area=1.0, flip_rate=0.0, color_jitter
     return augment
 
 
-def draw_audio_video(axes, example, weights=None):
-    """Draws four frames of a preprocessed window, and its sound below them.
+def draw_audio_video(axes, example, weights=None, clip=None):
+    """Draws four frames of a preprocessed window, and its sound below them, see `draw_audio`.
 
     With `weights` of its bytes, `{"video": (t, h, w), "audio": (t, f) or (t,)}`, they are grey, and those of each
     modality are laid over it.
     """
     weights = weights or {"video": None, "audio": None}
-    video.draw_video(axes.inset_axes([0, 0.4, 1, 0.6]), example["video"], weights["video"])
-    draw_audio(axes.inset_axes([0, 0, 1, 0.38]), example, weights["audio"])
-    for inner in axes.child_axes:
-        inner.set_xticks([])
-        inner.set_yticks([])
+    frames, sound = axes.inset_axes([0, 0.5, 1, 0.5]), axes.inset_axes([0, 0, 1, 0.48])
+    video.draw_video(frames, example["video"], weights["video"])
+    draw_audio(sound, example, weights["audio"], clip)
+    for inner in (frames, sound):
+        inner.set(xticks=[], yticks=[])
+        inner.spines[:].set_visible(False)
 
 
 def _sound(file, rate, seconds):

@@ -2,10 +2,12 @@
 
 import importlib.util
 import os
+from contextlib import contextmanager
 
 import numpy as np
 
-from keras_perceiver._checks import InputError, nearest, require
+from keras_perceiver._checks import InputError, given, nearest, require
+from keras_perceiver.data.catalogue_features import form_of
 from keras_perceiver.data.examples import Lazy, in_parallel
 from keras_perceiver.data.modalities import MODALITIES
 from keras_perceiver.data.splits import SPLITS, Split
@@ -13,50 +15,75 @@ from keras_perceiver.data.splits import SPLITS, Split
 LARGE = 2**31  # 2 GiB: more decoded bytes than this are decoded as they are needed
 
 
-def read_catalogue(name, *, modality=None, data_dir=None, shape=None, image_size=None, console=None):
-    """Reads a set of tensorflow-datasets, whose examples must be (image, class).
+def read_catalogue(name, *, modality=None, data_dir=None, shape=None, console=None, **asked):
+    """Reads a set of tensorflow-datasets, whose examples must be a picture, a sound, a film or a mesh, and its class or
+    its classes.
 
-    Examples are read in their encoded form and decoded by the package's own reader. Sets of more than `LARGE` bytes
+    Files in it are read in their encoded form and decoded by the package's own readers. Sets of more than `LARGE` bytes
     stay on disk, which needs them prepared as `array_record`.
 
+    Args:
+        name: of the set, as tensorflow-datasets takes it: `name/config:version`.
+        modality, data_dir, shape, console: see `load_source`.
+        asked: options of the modality.
+
     Returns:
-        `(modality, splits, class_names, notes)`.
+        `(modality, shape, splits, class_names, notes)`.
     """
     builder = _builder(name, data_dir)
-    example_key, label_key, modality = _keys(builder.info, name, modality)
-    features, kind = builder.info.features, MODALITIES[modality]
-    *size, channels = features[example_key].shape
-    shape = tuple(shape or kind.choose_shape([{"size": size, "grey": channels == 1}], image_size))
-    _, dtype = kind.array(shape)
+    example_key, label_key, form = _keys(builder.info, name, modality)
+    features, kind = builder.info.features, MODALITIES[form.modality]
+    unknown = sorted(option for option in given(asked) if option not in kind.options)
+    require(not unknown, f"These options are not for data of the modality {kind.name!r}", options=unknown)
     _prepare(builder, name)
     names = [split for split in SPLITS if split in builder.info.splits]
     require("train" in names, "`data` must have a train split", data=f"tfds:{name}", splits=list(builder.info.splits))
-    splits, notes = {}, [f"splits of tfds:{name} that are not used: {s}" for s in builder.info.splits if s not in names]
+    notes = [f"splits of tfds:{name} that are not used: {s}" for s in builder.info.splits if s not in names]
+    notes += [f"tfds:{name}: {text}" for text in (builder.info.metadata or {}).get("notes", ())]
+    labels, facts = {}, {}
     for split in names:
-        labels = np.array([int(row[label_key]) for row in _rows(builder, split, example_key, label_key)], np.int32)
-        require(len(labels) > 0, "Every split must hold examples", split=split)
-        if labels.max() < 0:
-            notes.append(f"the {split} split of tfds:{name} has no labels and is not used")
-            continue
+        rows = _rows(builder, split, example_key, label_key, form)
+        labels[split], found = _examined(rows, name, split, example_key, label_key, form, features)
+        require(len(labels[split]) > 0, "Every split must hold examples", split=split)
+        if form.scan is not None:
+            facts[split] = found
+    for split in [split for split in names if _without_labels(labels[split])]:
+        notes.append(f"the {split} split of tfds:{name} has no labels and is not used")
+        names.remove(split)
+    require("train" in names, "The examples of the train split must have labels", data=f"tfds:{name}")
+    if shape is None:
+        *size, channels = features[example_key].shape if form.scan is None else (None,)
+        known = [fact for some in facts.values() for fact in some] or [{"size": size, "grey": channels == 1}]
+        shape = kind.choose_shape(known, **{option: asked.get(option) for option in kind.options})
+    shape = tuple(shape)
+    splits = {}
+    for split in names:
 
         def read(index, row, split=split):
-            try:
-                return kind.read(bytes(row[example_key]), shape).astype(dtype)
-            except InputError as error:
-                raise InputError(f"tfds:{name}, {split}, example {index}: {error}") from error
+            with _naming(name, split, index):
+                example = form.read(row[example_key], features[example_key], shape)
+            return np.asarray(example).astype(kind.array(shape)[1])
 
-        rows = _rows(builder, split, example_key, label_key)
-        if len(labels) * int(np.prod(shape)) > LARGE:
-            examples = _on_disk(builder, rows, read, shape, dtype, name)
-        else:
-            pairs = in_parallel(lambda pair: read(*pair), enumerate(rows), f"reading {split}", console, len(labels))
-            examples = np.stack(list(pairs))
-        splits[split] = Split(examples, labels, tuple(f"{split}/{i}" for i in range(len(labels))))
-    return modality, splits, tuple(features[label_key].names), notes
+        rows = _rows(builder, split, example_key, label_key, form)
+        examples = _examples(builder, rows, read, kind.array(shape), len(labels[split]), name, split, console)
+        splits[split] = Split(
+            examples,
+            _numbers(labels[split], features[label_key]),
+            tuple(f"{split}/{i}" for i in range(len(labels[split]))),
+            tuple(facts[split]) if split in facts else None,
+        )
+    return form.modality, shape, splits, tuple(_classes(features[label_key]).names), notes
+
+
+def find_catalogue_modality(name, data_dir=None):
+    """The modality of a set, by its features alone."""
+    return _keys(_builder(name, data_dir).info, name, None)[2].modality
 
 
 def _builder(name, data_dir):
     import tensorflow_datasets as tfds
+
+    from keras_perceiver.data import builders  # noqa: F401  # which tensorflow-datasets then knows by name
 
     try:
         return tfds.builder(name, data_dir=data_dir)
@@ -66,30 +93,76 @@ def _builder(name, data_dir):
             + nearest(name, tfds.list_builders(with_community_datasets=False))
         ) from error
     except (ValueError, TypeError, OSError, AssertionError) as error:
-        raise InputError(f"`data` must name a set of tensorflow-datasets. {_first_line(error)}") from error
+        raise InputError(f"`data` must name a set of tensorflow-datasets. {_reason(error)}") from error
 
 
 def _keys(info, name, modality):
-    """The features that are the example and its label, and the modality."""
+    """The features that are the example and its label, and the form of the example.
+
+    They are those that the set itself says it is trained on; where it says nothing, the only ones of their kind.
+    """
+    features = dict(info.features.items())
+    if info.supervised_keys:
+        example_key, label_key = info.supervised_keys[:2]
+    else:
+        examples = [key for key, feature in features.items() if form_of(feature) is not None]
+        labels = [key for key, feature in features.items() if _classes(feature) is not None]
+        is_clear = len(examples) == len(labels) == 1
+        example_key, label_key = (examples[0], labels[0]) if is_clear else (None, None)
+    form = form_of(features.get(example_key))
+    require(
+        form is not None and _classes(features.get(label_key)) is not None,
+        "The examples of `data` must be a picture, a sound, a film or a mesh, and a class or several",
+        data=f"tfds:{name}",
+        features={key: type(feature).__name__ for key, feature in sorted(features.items())},
+    )
+    require(
+        modality in (None, form.modality), "`modality` must be that of the data", modality=modality, found=form.modality
+    )
+    return example_key, label_key, form
+
+
+def _classes(feature):
+    """The `ClassLabel` of a feature, which is one or a sequence of them; None of others."""
     import tensorflow_datasets as tfds
 
-    example_key, label_key = info.supervised_keys[:2] if info.supervised_keys else (None, None)
-    features = dict(info.features.items())
-    found = type(features.get(example_key)).__name__
-    by_feature = {kind.feature: kind.name for kind in MODALITIES.values() if kind.feature}
-    require(
-        found in by_feature and isinstance(features.get(label_key), tfds.features.ClassLabel),
-        f"The examples of `data` must be ({' or '.join(by_feature)}, ClassLabel)",
-        data=f"tfds:{name}",
-        features=sorted(features),
-    )
-    require(
-        modality in (None, by_feature[found]),
-        "`modality` must be that of the data",
-        modality=modality,
-        found=by_feature[found],
-    )
-    return example_key, label_key, by_feature[found]
+    inner = feature.feature if isinstance(feature, tfds.features.Sequence) else feature
+    return inner if isinstance(inner, tfds.features.ClassLabel) else None
+
+
+def _examined(rows, name, split, example_key, label_key, form, features):
+    """Labels and facts of the examples of a split."""
+    labels, facts = [], []
+    for index, row in enumerate(rows):
+        labels.append(np.asarray(row[label_key], np.int64))
+        if form.scan is not None:
+            with _naming(name, split, index):
+                facts.append(form.scan(row[example_key], features[example_key]))
+    return labels, facts
+
+
+def _without_labels(labels):
+    """Whether they are -1, which stands for a label that is held back, throughout."""
+    return max(label.max(initial=-1) for label in labels) < 0
+
+
+def _numbers(labels, feature):
+    """Labels as `Split` has them."""
+    if _classes(feature) is feature:
+        return np.array(labels, np.int32)
+    rows = np.zeros((len(labels), feature.feature.num_classes), np.int32)
+    for row, several in zip(rows, labels, strict=True):
+        row[several] = 1
+    return rows
+
+
+@contextmanager
+def _naming(name, split, index):
+    """Errors say which example it is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"tfds:{name}, {split}, example {index}: {error}") from error
 
 
 def _prepare(builder, name):
@@ -98,24 +171,32 @@ def _prepare(builder, name):
     try:
         builder.download_and_prepare(file_format="array_record" if can_choose else None)
     except Exception as error:  # network, checksums, manual downloads that are missing, disk: all say why
-        raise InputError(
-            f"`data` must be prepared, or possible to download: tfds:{name}. {_first_line(error)}"
-        ) from error
+        raise InputError(f"`data` must be prepared, or possible to download: tfds:{name}. {_reason(error)}") from error
 
 
-def _rows(builder, split, example_key, label_key):
-    """The examples of a split in the order in which they are stored, encoded: by index too, where that can be."""
+def _rows(builder, split, example_key, label_key, form):
+    """The examples of a split in the order in which they are stored: by index too, where that can be."""
     import tensorflow_datasets as tfds
 
-    encoded = {example_key: tfds.decode.SkipDecoding()}
+    class Undecoded(tfds.decode.SkipDecoding):
+        """Files in it as they are, and the frames of a film, for which tensorflow-datasets has it in graphs alone."""
+
+        def decode_batch_example_np(self, example):
+            return example
+
+    decoders = {example_key: Undecoded()} if form.is_encoded else {}
     if _is_random_access(builder):
-        return builder.as_data_source(split, decoders=encoded)
-    only = tfds.decode.PartialDecoding({example_key: True, label_key: True}, decoders=encoded)
+        return builder.as_data_source(split, decoders=decoders)
+    only = tfds.decode.PartialDecoding({example_key: True, label_key: True}, decoders=decoders)
     return builder.as_dataset(split=split, shuffle_files=False, decoders=only).as_numpy_iterator()
 
 
-def _on_disk(builder, rows, read, shape, dtype, name):
-    """Examples that are decoded when they are asked for."""
+def _examples(builder, rows, read, array, count, name, split, console):
+    """Those of a split: in memory, or, where they are large, decoded when they are asked for."""
+    shape, dtype = array
+    if count * int(np.prod(shape)) * np.dtype(dtype).itemsize <= LARGE:
+        pairs = in_parallel(lambda pair: read(*pair), enumerate(rows), f"reading {split}", console, count)
+        return np.stack(list(pairs))
     require(
         _is_random_access(builder),
         f"Sets of more than {LARGE:,} bytes must be prepared as array_record",
@@ -123,12 +204,13 @@ def _on_disk(builder, rows, read, shape, dtype, name):
         file_format=str(builder.info.file_format),
         repair="`tfds build --file_format=array_record`, or another `data_dir`.",
     )
-    return Lazy(lambda index: read(index, rows[index]), range(len(rows)), shape, dtype)
+    return Lazy(lambda index: read(index, rows[index]), range(count), shape, dtype)
 
 
 def _is_random_access(builder):
     return "array_record" in str(getattr(builder.info.file_format, "value", ""))
 
 
-def _first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _reason(error):
+    """What an error says, on one line: instructions for what must be downloaded by hand may be long."""
+    return " ".join(str(error).split())[:1000] or type(error).__name__

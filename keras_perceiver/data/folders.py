@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from keras_perceiver._checks import InputError, nearest, require
+from keras_perceiver.data.images import is_animated
 from keras_perceiver.data.modalities import MODALITIES
 from keras_perceiver.data.reports import Problem
 
 LABELS = "labels.csv"
+GIFS = 64  # of a folder of nothing else are opened to see whether they move
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -47,6 +49,7 @@ class Listing:
     folders: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     modality: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def skip(self, kind, path, reason):
         self.problems.append(Problem(kind, path, reason))
@@ -71,7 +74,7 @@ def list_folder(folder, modality=None):
     has_table = LABELS in files
     if has_table:
         files.remove(LABELS)
-    listing.modality = modality or recognise(files, folder)
+    listing.modality, listing.notes = (modality, []) if modality else recognise(files, folder)
     extensions = MODALITIES[listing.modality].extensions
     known = []
     for path in files:
@@ -89,13 +92,24 @@ def list_folder(folder, modality=None):
 
 
 def recognise(files, folder):
-    """The modality of most of these files, by the ends of their names."""
+    """`(modality, sentences)`: that of most of these files, by the ends of their names.
+
+    GIFs alone, which may be pictures or films, are what most of the first of them are: films where they have several
+    frames.
+    """
     counts = collections.Counter(
         name for path in files for name, kind in MODALITIES.items() if path.lower().endswith(kind.extensions)
     )
     known = "; ".join(f"{name}: {', '.join(kind.extensions)}" for name, kind in MODALITIES.items())
     require(bool(counts), f"`data` must be a folder with files of a known modality ({known})", data=str(folder))
-    return counts.most_common(1)[0][0]
+    gifs = [path for path in files if path.lower().endswith(".gif")]
+    if not gifs or not counts["image"] == counts["video"] == len(gifs):
+        return counts.most_common(1)[0][0], []
+    some = gifs[:: -(-len(gifs) // GIFS)]
+    moving = sum(is_animated(Path(folder) / path) for path in some)
+    found, other = ("video", "image") if 2 * moving > len(some) else ("image", "video")
+    what = f"{moving:,} of {len(some):,} GIFs that were looked at have several frames"
+    return found, [f"{what}: they are taken as modality {found!r}, which `--modality {other}` changes"]
 
 
 def check_names(names):

@@ -215,6 +215,15 @@ def decoded(file, target):
         raise InputError(f"{name} must be a readable picture (JPEG, PNG, GIF, BMP or WebP). {reason}") from error
 
 
+def is_animated(path):
+    """Whether a file is a GIF of several frames; False too where it cannot be read, which its reader says."""
+    try:
+        with open_regular(path, MAX_FILE_BYTES) as stream, GifImagePlugin.GifImageFile(stream) as image:
+            return image.is_animated
+    except Exception:  # decoders raise nearly everything
+        return False
+
+
 def _stream(file):
     return io.BytesIO(file) if isinstance(file, bytes) else open_regular(file, MAX_FILE_BYTES)
 

@@ -14,7 +14,7 @@ from keras_perceiver.data import (
     point_augmentation,
     points,
     video,
-    video_augmentation,
+    video_windows,
 )
 
 
@@ -23,8 +23,9 @@ class Modality:
     """One kind of data. All that the other modules know of it is in here.
 
     A `shape` is what `choose_shape` returns, a tuple of integers that says how examples are kept and enter a model:
-    (H, W, c) of pictures, (window, samples a second, samples kept) of sounds, (T, H, W, 3) of films, (T, H, W, 3,
-    window, samples a second, frames kept) of films with sound, (M, 3 + e) of clouds of points. A raw example is an
+    (H, W, c) of pictures, (window, samples a second, samples kept) of sounds, (T, H, W, 3) of films that are looked at
+    whole and (T, H, W, 3, frames kept, frames a second) of windows of them, (T, H, W, 3, window, samples a second,
+    frames kept) of films with sound, (M, 3 + e) of clouds of points. A raw example is an
     array, or, where its dtype is a structured one, a scalar of it, which becomes `{field: tensor}`: so examples of
     different length are kept with their length.
 
@@ -43,7 +44,8 @@ class Modality:
         range: of the numbers in the first of them; None where there is no end.
         preprocess: (shape, settings) -> function of what enters it, one or a batch: what stands before the model.
         augment: (shape, settings) -> function of one raw example and its (2,) int32 seed.
-        draw: (matplotlib axes, an example as it enters the model, weights of its bytes or None) -> nothing.
+        draw: (matplotlib axes, an example as it enters the model, weights of its bytes or None) -> nothing; where
+            `draws_clip`, `clip` is the window that it was made of, whose waveform is drawn too.
         settings: names of the settings of `preprocess`.
         notes: facts of all examples -> sentences.
         facts_of: an array as it is stored -> the same facts; None where data come as files only.
@@ -53,11 +55,10 @@ class Modality:
         count_clips: (facts of n examples, shape) -> (n,) how many clips of each are tested; None where examples are
             looked at whole.
         count_of: (raw example, shape) -> how many clips of it are asked about.
-        clip: (raw example, shape, number, count) -> that clip, as `preprocess` takes it.
+        clip: (raw example, shape, number, count) -> that clip, as `preprocess` takes it; None as `count_clips`.
         decoder: shape -> what `decode_examples` takes: a function of the bytes of a file, made of TensorFlow's
             operators, and the shapes of what it returns; None where files cannot be decoded in a graph.
         encode: (raw example as it is served, shape) -> the bytes of a file for it; None where there is no decoder.
-        feature: class name of its feature in tensorflow-datasets; None where it is not read from there yet.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Modality:
     preprocess: Callable
     augment: Callable
     draw: Callable
+    draws_clip: bool = False
     settings: tuple[str, ...] = ()
     notes: Callable = lambda facts: []
     facts_of: Callable | None = None
@@ -84,7 +86,6 @@ class Modality:
     clip: Callable | None = None
     decoder: Callable | None = None
     encode: Callable | None = None
-    feature: str | None = None
 
 
 def _without_shape(function):
@@ -127,7 +128,6 @@ MODALITIES = {
         draw=images.draw_image,
         decoder=decoding.image_decoder,
         encode=decoding.encode_image,
-        feature="Image",
     ),
     "audio": Modality(
         name="audio",
@@ -142,7 +142,7 @@ MODALITIES = {
         served=lambda shape: {"samples": (shape[:1], "float32"), "length": ((), "int32")},
         range=(-1, 1),
         preprocess=audio_features.preprocess_audio,
-        settings=("audio_input", "num_mel_bins"),
+        settings=("audio_input", "num_mel_bins", "trim_threshold"),
         augment=audio_features.augment_audio,
         hide=audio_features.spec_augment,
         count_clips=lambda facts, shape: audio.count_clips([fact["seconds"] for fact in facts], shape),
@@ -151,21 +151,25 @@ MODALITIES = {
         decoder=decoding.wav_decoder,
         encode=decoding.encode_wav,
         draw=audio_features.draw_audio,
+        draws_clip=True,
     ),
     "video": Modality(
         name="video",
         extensions=video.EXTENSIONS,
         scan=video.scan_video,
-        read=video.read_video,
-        choose_shape=video.choose_video_shape,
-        options=("frame_size", "num_frames"),
+        read=video_windows.read_film,
+        choose_shape=video_windows.choose_film_shape,
+        options=("frame_size", "num_frames", "frame_rate"),
         notes=video.video_notes,
-        array=lambda shape: (shape, "uint8"),
-        input_shape=lambda shape: shape,
-        served=lambda shape: {"video": (shape, "float32")},
+        array=video_windows.film_array,
+        input_shape=lambda shape: shape[:4],
+        served=lambda shape: {"video": (shape[:4], "float32")},
         range=(0, 255),
         preprocess=_without_shape(video.preprocess_video),
-        augment=_without_shape(video_augmentation.augment_video),
+        augment=video_windows.augment_film,
+        count_clips=video_windows.clips_of_facts,
+        count_of=video_windows.clips_of_example,
+        clip=video_windows.clip_of,
         draw=video.draw_video,
     ),
     # Behind "video", which files with such names are unless it is asked for.
@@ -175,7 +179,7 @@ MODALITIES = {
         scan=audio_video.scan_audio_video,
         read=audio_video.read_audio_video,
         choose_shape=audio_video.choose_audio_video_shape,
-        options=("frame_size", "num_frames", "sample_rate", "clip_seconds"),
+        options=("frame_size", "num_frames", "sample_rate", "clip_seconds", "frame_rate"),
         notes=audio.audio_notes,
         array=lambda shape: ((), audio_video.audio_video_dtype(shape)),
         input_shape=lambda shape, **settings: {"video": shape[:4], **_audio_input_shape(shape[4:], **settings)},
@@ -196,6 +200,7 @@ MODALITIES = {
         ),
         clip=audio_video.clip_of,
         draw=audio_video.draw_audio_video,
+        draws_clip=True,
     ),
     "points": Modality(
         name="points",

@@ -53,7 +53,7 @@ class Cloud:
         return digest.hexdigest()
 
 
-def load_cloud(file, extension=None):
+def load_cloud(file, extension=None, name=None):
     """Reads a mesh or a cloud.
 
     Args:
@@ -61,6 +61,7 @@ def load_cloud(file, extension=None):
             coordinates and the same number of features everywhere. NPY is an array (n, 3 + e); NPZ holds one as
             `points`, or its only array. Nothing that a file names is opened, and nothing in it is executed.
         extension: which of them, such as ".off"; None to take it from the path.
+        name: in messages; None for the path.
 
     Returns:
         `Cloud`.
@@ -70,13 +71,13 @@ def load_cloud(file, extension=None):
             faces than its header promises, faces of vertices that do not exist, coordinates that are not finite, or no
             two points that are apart.
     """
-    name = "The data" if isinstance(file, bytes) else str(file)
+    name = name or ("The data" if isinstance(file, bytes) else str(file))
     extension = os.path.splitext(name)[1].lower() if extension is None else extension
     try:
         if not isinstance(file, bytes):
             with open_regular(file, MAX_FILE_BYTES) as stream:
                 file = stream.read()
-        return _checked(READERS[extension](file, extension))
+        return checked(READERS[extension](file, extension))
     except Exception as error:  # readers raise nearly everything: IndexError, struct.error, MemoryError, ..
         reason = (str(error) or type(error).__name__)[:200]
         kinds = "OFF, PLY, OBJ, STL, XYZ, NPY or NPZ"
@@ -134,8 +135,12 @@ def _read_array(content, extension):
 READERS = {**dict.fromkeys(MESHES, _read_mesh), ".xyz": _read_text, ".npy": _read_array, ".npz": _read_array}
 
 
-def _checked(cloud):
-    """The cloud, its points about their mean: float32 has too few digits for coordinates of maps."""
+def checked(cloud):
+    """The cloud, its points about their mean: float32 has too few digits for coordinates of maps.
+
+    Raises:
+        ValueError: where it cannot be used, see `load_cloud`.
+    """
     points = cloud.points
     if points.ndim != 2 or points.shape[1] < 3:
         raise ValueError(f"Points must be rows of at least three coordinates, and not of the shape {points.shape}.")
@@ -202,7 +207,7 @@ def read_points(file, shape, extension=None):
     Raises:
         InputError: as `load_cloud`, and where the points of the file have not e features.
     """
-    num_points, channels = shape
+    channels = shape[1]
     cloud = load_cloud(file, extension)
     require(
         cloud.points.shape[1] == channels,
@@ -211,7 +216,12 @@ def read_points(file, shape, extension=None):
         features=cloud.points.shape[1] - 3,
         expected=channels - 3,
     )
-    drawn = sample_points(cloud, num_points)
+    return pack(cloud, shape)
+
+
+def pack(cloud, shape):
+    """A `Cloud` as `read_points` returns it."""
+    drawn = sample_points(cloud, shape[0])
     example = np.zeros((), points_dtype(shape))
     example["points"][: len(drawn)] = drawn
     example["points_padding_mask"][: len(drawn)] = True
@@ -228,7 +238,11 @@ def scan_points(file, extension=None):
     Raises:
         InputError: as `load_cloud`.
     """
-    cloud = load_cloud(file, extension)
+    return facts_of(load_cloud(file, extension))
+
+
+def facts_of(cloud):
+    """`scan_points`' facts of a `Cloud`."""
     return {
         "size": [len(cloud.points)],
         "faces": 0 if cloud.faces is None else len(cloud.faces),
@@ -287,15 +301,19 @@ def preprocess_points():
 
 
 def draw_points(axes, example, weights=None):
-    """Draws a cloud as it enters a model, seen from the corner of its cube; what is near is dark.
+    """Draws a cloud as it enters a model, from the corner of its cube, and smaller from above, x to the right and y up;
+    what is near is dark.
 
     With `weights` of its points, (M,), it is grey, and they are laid over it.
     """
     is_real = np.asarray(example["points_padding_mask"])
     x, y, z = np.asarray(example["points"])[is_real][:, :3].T
-    across, up = (x - y) / np.sqrt(2), (2 * z - x - y) / np.sqrt(6)
-    color = {"c": x + y + z, "cmap": "viridis_r"} if weights is None else {"color": "lightgrey"}
-    axes.scatter(across, up, s=1, linewidths=0, **color)
-    if weights is not None:
-        axes.scatter(across, up, s=4, linewidths=0, c=highlighted(weights, weights.shape)[is_real])
-    axes.set(xlim=(-1.5, 1.5), ylim=(-1.7, 1.7), aspect="equal")
+    corner = ((x - y) / np.sqrt(2), (2 * z - x - y) / np.sqrt(6), x + y + z)
+    for (across, up, near), place, half in ((corner, [0, 0, 0.6, 1], 1.7), ((x, y, z), [0.6, 0.3, 0.4, 0.4], 1.1)):
+        view = axes.inset_axes(place)
+        color = {"c": near, "cmap": "viridis_r"} if weights is None else {"color": "lightgrey"}
+        view.scatter(across, up, s=1 if half > 1.5 else 0.5, linewidths=0, **color)
+        if weights is not None:
+            view.scatter(across, up, s=4, linewidths=0, c=highlighted(weights, weights.shape)[is_real])
+        view.set(xlim=(-min(half, 1.5), min(half, 1.5)), ylim=(-half, half), aspect="equal")
+        view.axis("off")

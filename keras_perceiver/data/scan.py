@@ -8,13 +8,16 @@ from pathlib import Path
 
 import av
 import PIL
+import tensorflow as tf
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data.examples import in_parallel
 from keras_perceiver.data.modalities import MODALITIES
 from keras_perceiver.data.reports import Problem
 
-VERSION = f"6, Pillow {PIL.__version__}, PyAV {av.__version__}, trimesh {version('trimesh')}"  # of what is remembered
+# Of what is remembered. With TensorFlow up to 2.17 other decoders read some sounds.
+VERSION = f"7, TensorFlow {tf.__version__}, Pillow {PIL.__version__}, PyAV {av.__version__}, "
+VERSION += f"trimesh {version('trimesh')}"
 
 
 def scan_files(root, paths, modality, console=None):

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_perceiver._checks import nearest, require, require_one_of
 from keras_perceiver.data.arrays import image_splits, read_datasets, read_npz
-from keras_perceiver.data.catalogue import read_catalogue
+from keras_perceiver.data.catalogue import find_catalogue_modality, read_catalogue
 from keras_perceiver.data.examples import Lazy, in_parallel
 from keras_perceiver.data.folders import list_folder
 from keras_perceiver.data.modalities import MODALITIES
@@ -28,6 +28,7 @@ def load_source(
     clip_seconds=None,
     frame_size=None,
     num_frames=None,
+    frame_rate=None,
     num_points=None,
     shape=None,
     strict=False,
@@ -48,7 +49,7 @@ def load_source(
         image_size: H = W or (H, W) that pictures are resized to; None for their own size where all have the same
             one of at most 96 pixels each way, and 64 otherwise.
         sample_rate, clip_seconds: of sounds, see `choose_audio_shape`.
-        frame_size, num_frames: of films, see `choose_video_shape`.
+        frame_size, num_frames, frame_rate: of films, see `choose_film_shape`, and `choose_audio_video_shape`.
         num_points: of clouds, see `choose_points_shape`.
         shape: of one example, see `Modality`, in place of what would be chosen: that of an earlier load.
         strict: whether anything that would be skipped is an error.
@@ -67,6 +68,7 @@ def load_source(
         "clip_seconds": clip_seconds,
         "frame_size": frame_size,
         "num_frames": num_frames,
+        "frame_rate": frame_rate,
         "num_points": num_points,
     }
     if isinstance(data, Source):
@@ -78,13 +80,13 @@ def load_source(
     if modality is not None:
         require_one_of(MODALITIES, modality=modality)
     is_name = str(data) in SOURCES or str(data).startswith("tfds:")
-    if is_name or os.path.isfile(data):
-        _refuse(of_files, "image")  # all but folders hold pictures
+    if str(data) in SOURCES or os.path.isfile(data):
+        _refuse(of_files, "image")  # they hold pictures
     if str(data) in SOURCES:
         source = SOURCES[str(data)]()
         return source if (shape or image_size) is None else _resized(source, shape, image_size)
     if is_name:
-        source = _load_catalogue(str(data), data_dir=data_dir, console=console, **options)
+        source = _load_catalogue(str(data), data_dir=data_dir, console=console, **options, **of_files)
     elif os.path.isdir(data):
         source = _load_folder(Path(data), console=console, **options, **of_files)
     elif os.path.isfile(data):
@@ -102,17 +104,18 @@ def load_source(
     return source
 
 
-def find_modality(data, modality=None):
-    """The modality that `load_source` would find, by names alone; None where it knows no such data.
+def find_modality(data, modality=None, data_dir=None):
+    """The modality that `load_source` would find, before examples are read; None where it knows no such data.
 
     Args:
-        data: see `load_source`.
+        data, data_dir: see `load_source`.
         modality: key of `MODALITIES` that is asked for; None for none.
     """
+    if str(data).startswith("tfds:"):
+        return find_catalogue_modality(str(data).removeprefix("tfds:"), data_dir)
     if os.path.isdir(data):
         return list_folder(Path(data), modality).modality
-    is_known = str(data) in SOURCES or str(data).startswith("tfds:") or os.path.isfile(data)
-    return "image" if is_known else None
+    return "image" if str(data) in SOURCES or os.path.isfile(data) else None
 
 
 def dataset_source(datasets, *, class_names=None, name="data", image_size=None, seed=SPLIT_SEED):
@@ -175,6 +178,7 @@ def _load_folder(folder, *, modality, shape, splits, console, **asked):
     kind = MODALITIES[listing.modality]
     _refuse(asked, kind.name)
     facts, broken, notes = scan_files(folder, [item.path for item in listing.items], kind.name, console)
+    notes = [*listing.notes, *notes]
     items = [item for item in listing.items if item.path in facts]
     problems = [*listing.problems, *broken]
     class_names = sorted({label for item in items for label in item.labels})
@@ -281,10 +285,10 @@ def _resized(source, shape, image_size):
     return dataclasses.replace(source, splits=splits)
 
 
-def _load_catalogue(data, *, data_dir, modality, image_size, shape, splits, console):
+def _load_catalogue(data, *, data_dir, modality, shape, splits, console, **asked):
     name = data.removeprefix("tfds:")
-    modality, found, class_names, notes = read_catalogue(
-        name, modality=modality, data_dir=data_dir, shape=shape, image_size=image_size, console=console
+    modality, shape, found, class_names, notes = read_catalogue(
+        name, modality=modality, data_dir=data_dir, shape=shape, console=console, **asked
     )
     check_classes(class_names)
     return finished(
@@ -293,9 +297,10 @@ def _load_catalogue(data, *, data_dir, modality, image_size, shape, splits, cons
         data=data,
         modality=modality,
         class_names=class_names,
-        notes=notes,
+        notes=notes + MODALITIES[modality].notes([fact for split in found.values() for fact in split.facts or ()]),
         recorded=splits,
         data_dir=None if data_dir is None else str(Path(data_dir).resolve()),
+        shape=shape,
     )
 
 

@@ -98,7 +98,7 @@ def scan_video(file):
     with _opened(file) as (container, stream):
         errors, has_sound = [], bool(container.streams.audio)
         for number, (_, frame) in enumerate(_frames(container, stream, 0.0, errors)):
-            size = size or [frame.height, frame.width]
+            size = size or [frame.height, frame.width][:: -1 if quarter_turns(frame) % 2 else 1]
             pixels = _pixels(frame, *size)
             digest.update(pixels)
             low, high = min(low, int(pixels.min())), max(high, int(pixels.max()))
@@ -273,5 +273,13 @@ def sound_delay(file):
 
 
 def _pixels(frame, height, width):
-    """A frame of PyAV -> (H, W, 3) uint8; PyAV pads the rows of some widths."""
-    return np.ascontiguousarray(frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA"))
+    """A frame of PyAV -> (H, W, 3) uint8, turned as the film says that it is looked at, as films of telephones do."""
+    turns = quarter_turns(frame)
+    width, height = (height, width) if turns % 2 else (width, height)
+    pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA")
+    return np.ascontiguousarray(np.rot90(pixels, turns))  # PyAV pads the rows of some widths
+
+
+def quarter_turns(frame):
+    """How many quarters of a turn a frame is turned against the clock before it is looked at."""
+    return round(frame.rotation / 90) % 4

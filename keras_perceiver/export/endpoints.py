@@ -124,11 +124,9 @@ def noise(kind, shape, count, seed=0):
 def read_clips(kind, shape, file, **options):
     """One file as a model is asked about it: `{input: (K, ..)}`, its K clips, or the whole of it."""
     example = fields(kind.read(file, shape, **options))
-    if kind.clip is None:
-        parts = [example if isinstance(example, dict) else {next(iter(kind.served(shape))): example}]
-    else:
-        count = kind.count_of(example, shape)
-        parts = [kind.clip(example, shape, number, count) for number in range(count)]
+    count = 1 if kind.clip is None else kind.count_of(example, shape)
+    parts = [example if kind.clip is None else kind.clip(example, shape, number, count) for number in range(count)]
+    parts = [part if isinstance(part, dict) else {next(iter(kind.served(shape))): part} for part in parts]
     return {name: tf.cast(tf.stack([p[name] for p in parts]), dtype) for name, (_, dtype) in kind.served(shape).items()}
 
 

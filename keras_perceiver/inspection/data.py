@@ -37,7 +37,7 @@ class Inspection:
         sizes: `[[H, W], number of examples]`, the most frequent first, as they are stored.
         range: smallest and largest number stored.
         as_resized: whether sizes, range and duplicates are those of examples as they enter the model, and not as they
-            are stored: for sets of tensorflow-datasets, which are resized when they are read.
+            are stored: for pictures of tensorflow-datasets, which are resized when they are read.
         duplicates: groups of examples that are equal once they are decoded:
             `{"examples": [[split, name], ..], "across_splits": bool, "labels_differ": bool}`.
         problems: `{"kind", "path", "reason"}` of everything that was skipped.
@@ -121,7 +121,7 @@ def inspect_data(data, *, output=None, source=None, preprocess=None, recipe=None
         enters_as=_entering_shape(source, preprocess),
         counts={c: {name: counts[name][i] for name in counts} for i, c in enumerate(source.class_names)},
         examples={name: len(split) for name, split in source.splits.items()},
-        as_resized=(source.data or "").startswith("tfds:"),
+        as_resized=(source.data or "").startswith("tfds:") and source.splits["train"].facts is None,
         sizes=[[list(size), count] for size, count in sizes.most_common()],
         range=(min(fact["low"] for fact in everything), max(fact["high"] for fact in everything)),
         duplicates=find_duplicates(source.splits, facts),
@@ -181,10 +181,12 @@ def draw_sheet(source, recipe, path, *, preprocess=None, seed=0):
     shape = source.example_shape
     before, augment, hide = kind.preprocess(shape, **preprocess), augmentation(source, recipe), hiding(source, recipe)
 
-    def augmented(raw, seed):
-        example = before(augment(raw, seed))
-        if hide is None:
-            return example
+    def draw(axes, clip, seed=None):
+        """A window as it enters the model; with a seed what training hides is hidden."""
+        example = before(clip) if seed is None or hide is None else hidden(before(clip), seed)
+        kind.draw(axes, example, **({"clip": clip} if kind.draws_clip else {}))
+
+    def hidden(example, seed):
         batch = tf.nest.map_structure(lambda x: x[None], example)
         return tf.nest.map_structure(lambda x: x[0], hide(batch, seed))
 
@@ -201,11 +203,10 @@ def draw_sheet(source, recipe, path, *, preprocess=None, seed=0):
                 stored = fields(split.examples[int(chosen[place])])
                 raw = stored if isinstance(stored, dict) else tf.cast(stored, tf.float32)
                 whole = raw if kind.clip is None else kind.clip(raw, shape, 0, 1)
-                versions = [
-                    augmented(raw, tf.constant([seed, 1000 * row + 100 * place + v])) for v in range(SHEET_VERSIONS)
-                ]
-                for axes, version in zip(cells, [before(whole), *versions], strict=True):
-                    kind.draw(axes, version)
+                draw(cells[0], whole)
+                for version, axes in enumerate(cells[1:]):
+                    draws = tf.constant([seed, 1000 * row + 100 * place + version])
+                    draw(axes, augment(raw, draws), draws)
             _dress(cells, place < len(chosen))
         grid[row, 0].set_ylabel(_short(source.class_names[number]), rotation=0, ha="right", va="center", fontsize=10)
     for place in range(SHEET_EXAMPLES):

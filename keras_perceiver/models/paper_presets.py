@@ -42,6 +42,7 @@ _AUDIOSET = {
     "share_weights": False,
 }
 SAMPLE_RATE, CLIP_SECONDS = 48_000, 1.28  # of the models of sounds
+FRAME_RATE = 25  # of the models of films
 _RAW_AUDIO, _VIDEO = (61_440, 1), (32, 224, 224, 3)  # so many samples; 32 frames at 25 a second
 
 PAPER_PRESETS = {

@@ -2,7 +2,14 @@
 
 from keras_perceiver._checks import require, require_one_of
 from keras_perceiver.models.classifier import build_classifier
-from keras_perceiver.models.paper_presets import CLIP_SECONDS, PAPER_PRESETS, PAPER_PROVENANCE, SAMPLE_RATE, Provenance
+from keras_perceiver.models.paper_presets import (
+    CLIP_SECONDS,
+    FRAME_RATE,
+    PAPER_PRESETS,
+    PAPER_PROVENANCE,
+    SAMPLE_RATE,
+    Provenance,
+)
 
 _SMALL_GRID = {"input_shape": (64, 64, 3), "num_classes": 10, "positions": "fourier", "num_bands": 16}
 
@@ -187,6 +194,8 @@ def paper_options(preset):
     if modality != "audio":
         frames, *size, _ = shape["video"] if isinstance(shape, dict) else shape
         options |= {"num_frames": frames, "frame_size": tuple(size)}
+    if modality == "video":
+        options |= {"frame_rate": FRAME_RATE}
     if modality != "video":
         options |= {"sample_rate": SAMPLE_RATE, "clip_seconds": CLIP_SECONDS}
         settings = {"audio_input": "raw"} if len(shape["audio"]) == 2 else {"num_mel_bins": shape["audio"][1]}

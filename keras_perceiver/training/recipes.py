@@ -58,6 +58,7 @@ class Recipe:
         mix_up, cut_mix: see `mix_batch`; none by default.
         color_jitter: see `augment_video`; none by default.
         scale_range, rotation_axis, jitter_std: see `augment_points`; none by default.
+        fade_share: see `augment_audio`; none by default.
         time_masks, frequency_masks, time_mask_share, frequency_mask_share: see `spec_augment`; none by default.
         max_steps: where it is given, data of which `epochs` would take more steps are trained on in fewer epochs.
         crop_from_epochs: random crops are left out where an example is seen less often: a model that sees each picture
@@ -98,6 +99,7 @@ class Recipe:
     scale_range: float = 0.0
     rotation_axis: str | None = None
     jitter_std: float = 0.0
+    fade_share: float = 0.0
     time_masks: int = 0
     frequency_masks: int = 0
     time_mask_share: float = 0.2
@@ -129,7 +131,7 @@ class Recipe:
         require_between(0, 1, beta_2=self.beta_2, shift_rate=self.shift_rate)
         require_between(0, float("inf"), weight_decay=self.weight_decay, noise_std=self.noise_std)
         require_between(0, float("inf"), mix_up=self.mix_up, jitter_std=self.jitter_std)
-        require_between(0, 1, color_jitter=self.color_jitter, scale_range=self.scale_range)
+        require_between(0, 1, color_jitter=self.color_jitter, scale_range=self.scale_range, fade_share=self.fade_share)
         require_one_of((None, "x", "y", "z"), rotation_axis=self.rotation_axis)
         require_at_least(0, rand_augment_layers=self.rand_augment_layers, crop_from_epochs=self.crop_from_epochs)
         require_at_least(0, time_masks=self.time_masks, frequency_masks=self.frequency_masks)

@@ -101,7 +101,7 @@ def train(
     options = given(source)
     if preset in PAPER_PRESETS:
         if not isinstance(data, Source):
-            found = find_modality(data, options.get("modality"))
+            found = find_modality(data, options.get("modality"), options.get("data_dir"))
             _require_modality(preset, found or modality_of(PAPER_PRESETS[preset]["input_shape"]))
         of_data, of_model = paper_options(preset)
         options = options if isinstance(data, Source) else {**of_data, **options}

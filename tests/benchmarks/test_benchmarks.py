@@ -2,14 +2,18 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from keras_perceiver.data import load_source
 from keras_perceiver.models import PRESETS
 from tests.layer_checks import thorough
+from tests.sounds import sine, wav_bytes
 from tests.tiny import TINY_MODEL
 
 FOLDER = Path(__file__).parent
@@ -60,6 +64,49 @@ def test_scale_measures_every_form_in_processes_of_their_own(tmp_path, training_
     assert all(row["seconds"] > 0 for row in (*rows, last))
     assert all(row["peak_bytes"] > 0 for row in rows)
     assert (tmp_path / "scale.png").stat().st_size > 10_000
+
+
+@pytest.mark.thorough
+def test_log_mel_prints_what_keeping_it_would_save(capsys, benchmark_module):
+    benchmark_module("log_mel").main(["--window=1280", "--batch=2", "--repeats=1", "--no-jit"])
+    assert re.fullmatch(r"log-mel of 2 windows [\d.]+ ms, training step [\d.]+ ms: [\d.]+%\n", capsys.readouterr().out)
+
+
+def test_synthetic_sets_are_the_same_for_the_same_seed_and_can_be_trained_on(tmp_path, benchmark_module):
+    sets = benchmark_module("synthetic_sets")
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (30, 28, 28), np.uint8), np.arange(30) % 10
+    np.savez(tmp_path / "images.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
+    for digit in "01":
+        for number in range(4, 9):
+            (tmp_path / "sounds").mkdir(exist_ok=True)
+            content = wav_bytes(sine(300 + 40 * number, 0.3, 8000), 8000)
+            (tmp_path / "sounds" / f"{digit}_theo_{number}.wav").write_bytes(content)
+    few = ["--train=2", "--test=1"]
+    pictures = f"--images={tmp_path / 'images.npz'}"
+    kinds = {
+        "solids": ([*few, "--points=32"], "points", (32, 3), (24, 12)),
+        "lit_pixels": ([pictures, "--train=30", "--test=20"], "points", None, (30, 20)),
+        "fusion": ([pictures, f"--sounds={tmp_path / 'sounds'}"], "audio_video", None, (8, 2)),
+    }
+    for kind, (options, modality, shape, counts) in kinds.items():
+        folders = [tmp_path / f"{kind}-{run}" for run in ("a", "b", "other")]
+        for folder, seed in zip(folders, (3, 3, 4), strict=True):
+            sets.main([kind, str(folder), f"--seed={seed}", *options])
+        contents = [
+            {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+            for folder in folders
+        ]
+        assert contents[0] == contents[1]
+        assert contents[0] != contents[2] or kind == "lit_pixels"  # in which nothing is drawn
+        source = load_source(folders[0], modality=modality)
+        assert not source.report.problems
+        assert shape in (None, source.example_shape)
+        assert (len(source.splits["train"]) + len(source.splits["validation"]), len(source.splits["test"])) == counts
+    one = load_source(tmp_path / "lit_pixels-a").splits["test"]
+    picture = images[int(one.names[0].split("/")[-1][:5])]
+    assert one.examples[0]["points_padding_mask"].sum() == (picture > 25).sum()
+    assert int(one.names[0].split("/")[1]) == one.labels[0]
 
 
 @pytest.mark.parametrize(("growth", "spread"), [(1.0, 0.0), (1.5, 0.25)])

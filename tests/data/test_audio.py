@@ -1,5 +1,7 @@
 """Sound files -> samples, windows and clips."""
 
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -72,6 +74,20 @@ def test_a_long_file_is_read_up_to_what_is_kept_and_that_is_said(monkeypatch):
     assert facts["size"] == [2000]
     assert audio.audio_notes([facts, {}]) == ["only the first 0.25 s are used of 1 files that are longer"]
     assert choose_audio_shape([facts])[2] == max(2000, choose_audio_shape([facts])[0])
+
+
+def test_of_an_hour_no_more_is_decoded_than_a_minute():
+    content = wav_bytes(np.tile(sine(40, 1.0, 1000), 3600), 1000, width=1)
+    began = time.process_time()
+    facts = scan_audio(content)
+    assert (facts["seconds"], facts["is_cut"]) == (60.0, True)
+    assert read_audio(content, choose_audio_shape([facts]))["length"] == 60_000
+    assert time.process_time() - began < 3
+
+
+def test_channels_are_cut_off_at_the_full_scale_before_they_are_averaged():
+    loud = np.array([[1.5, -1.5, 0.5], [-0.5, 0.5, 0.25]], np.float32)
+    np.testing.assert_array_equal(audio.average(loud), [0.25, -0.25, 0.375])
 
 
 def test_what_is_shorter_than_what_is_kept_has_its_length():

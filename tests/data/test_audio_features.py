@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_perceiver._checks import InputError
 from keras_perceiver.data import augment_audio, preprocess_audio, spec_augment, tensorflow_io
 
 SHAPE = (2560, 8000, 4000)
@@ -84,3 +85,61 @@ def test_spec_augment_hides_stretches_that_differ_in_a_batch_and_follow_from_the
             assert np.abs(np.diff(hidden.astype(int))).sum() <= 2  # one stretch
     assert len({row.tobytes() for row in seen}) > 3
     assert spec_augment() is None
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_silence_at_the_ends_of_a_window_is_cut_off(batch):
+    samples = np.zeros((3, 2560), np.float32)
+    samples[0, 400:1500] = SAMPLES[0, 400:1500] + 0.3
+    samples[1, :801] = SAMPLES[1, :801]
+    samples[2, :700] = 0.001
+    lengths = np.array([2560, 801, 700], np.int32)
+    make = preprocess_audio(SHAPE, audio_input="raw", trim_threshold=0.2)
+    if batch:
+        found = make({"samples": samples, "length": lengths})
+        audio, mask = found["audio"].numpy()[..., 0], found["audio_padding_mask"].numpy()
+    else:
+        rows = [make({"samples": row, "length": length}) for row, length in zip(samples, lengths, strict=True)]
+        audio, mask = (np.stack([row[key] for row in rows]) for key in ("audio", "audio_padding_mask"))
+        audio = audio[..., 0]
+    for row, real, original, length in zip(audio, mask, samples, lengths, strict=True):
+        loud = np.flatnonzero(np.abs(original) > 0.2)
+        expected = original[loud[0] : loud[-1] + 1] if len(loud) else original[:length]  # a silent one stays
+        assert real.sum() == len(expected)
+        assert real[: len(expected)].all()
+        np.testing.assert_array_equal(row[: len(expected)], expected)
+        assert not row[len(expected) :].any()
+    assert mask.sum(axis=1).tolist()[2] == 700
+
+
+def test_trimmed_sounds_do_not_depend_on_the_silence_around_them():
+    places = ((0, 900), (1000, 2560))  # and lengths
+    tone = np.pad(SAMPLES[0, :900] + 0.4, (0, 1660))
+    make = preprocess_audio(SHAPE, trim_threshold=0.05)
+    early, late = (make({"samples": np.roll(tone, shift), "length": np.int32(length)}) for shift, length in places)
+    np.testing.assert_allclose(early["audio"], late["audio"], atol=1e-5)
+    np.testing.assert_array_equal(early["audio_padding_mask"], late["audio_padding_mask"])
+
+
+def test_fades_are_drawn_from_the_seed_and_end_where_the_sound_ends():
+    example = {"samples": tf.fill((4000,), tf.constant(16384, tf.int16)), "length": tf.constant(2000)}
+    augment = augment_audio(SHAPE, fade_share=0.5)
+    lengths = set()
+    for seed in range(7):
+        found = augment(example, tf.constant([seed, 0]))["samples"].numpy()
+        np.testing.assert_array_equal(found, augment(example, tf.constant([seed, 0]))["samples"])
+        assert found[0] == 0
+        assert not found[2000:].any()
+        louder, quieter = np.flatnonzero(found >= 0.4999)[[0, -1]]
+        assert louder <= 1000
+        assert quieter >= 999
+        assert (np.diff(found[: louder + 1]) >= 0).all()
+        assert (np.diff(found[quieter:2000]) <= 0).all()
+        lengths.add((louder, quieter))
+    assert len(lengths) == 7
+
+
+@pytest.mark.parametrize("settings", [{"trim_threshold": 1.5}, {"trim_threshold": -0.1}])
+def test_thresholds_are_checked(settings):
+    with pytest.raises(InputError, match=r"`trim_threshold` must be a number in \[0, 1\)"):
+        preprocess_audio(SHAPE, **settings)

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from tiny_tfds import prepare
+from sounds import encoded, sine
+from tiny import TINY_MODEL, TINY_RECIPE, quiet
+from tiny_tfds import prepare, prepare_examples
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import MODALITIES, Lazy, catalogue, load_source, read_image
+from keras_perceiver.data import MODALITIES, Lazy, catalogue, catalogue_features, load_source, read_image
+from keras_perceiver.training import evaluate, train
 
 
 @pytest.fixture(scope="module")
@@ -54,22 +57,16 @@ def test_a_broken_picture_is_named_by_its_split_and_index(prepared, monkeypatch,
         raise InputError("no picture")
 
     monkeypatch.setattr(catalogue, "LARGE", large)
-    object.__setattr__(MODALITIES["image"], "read", fail)
-    try:
-        with pytest.raises(InputError, match="tfds:fashion_mnist, train, example 0: no picture"):
-            load_source("tfds:fashion_mnist", data_dir=prepared["array_record"]).splits["train"].examples.array()
-    finally:
-        object.__setattr__(MODALITIES["image"], "read", read_image)
+    monkeypatch.setattr(catalogue_features, "read_image", fail)
+    with pytest.raises(InputError, match="tfds:fashion_mnist, train, example 0: no picture"):
+        load_source("tfds:fashion_mnist", data_dir=prepared["array_record"]).splits["train"].examples.array()
 
 
 def test_a_split_without_labels_is_not_decoded(tmp_path, monkeypatch):
     prepare(tmp_path, "Cifar10", version="3.0.2", counts={"train": 40, "test": 1}, shape=(8, 8, 3))
     read = []
-    object.__setattr__(MODALITIES["image"], "read", lambda *args: read.append(args) or read_image(*args))
-    try:
-        load_source("tfds:cifar10:3.0.2", data_dir=tmp_path)
-    finally:
-        object.__setattr__(MODALITIES["image"], "read", read_image)
+    monkeypatch.setattr(catalogue_features, "read_image", lambda *args: read.append(args) or read_image(*args))
+    load_source("tfds:cifar10:3.0.2", data_dir=tmp_path)
     assert len(read) == 40
 
 
@@ -84,8 +81,103 @@ def test_pictures_of_unknown_size_and_a_split_without_labels(tmp_path):
 
 
 def test_a_set_of_another_kind_is_refused():
-    with tfds.testing.mock_data(), pytest.raises(InputError, match=r"must be \(Image, ClassLabel\). .*'audio'"):
-        load_source("tfds:speech_commands")
+    with tfds.testing.mock_data(), pytest.raises(InputError, match=r"must be a picture, a sound, .*'text': 'Text'"):
+        load_source("tfds:imdb_reviews")
+
+
+def tone(number, rate, seconds=0.3):
+    return np.rint(20_000 * sine(300 + 40 * number, seconds + 0.01 * number, rate)).astype(np.int64)
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "array_record"])
+def test_spoken_digits_are_sounds_of_eight_kilohertz(tmp_path, form):
+    digits = [{"audio": tone(i, 8000), "label": i % 10, "audio/filename": f"{i}.wav"} for i in range(30)]
+    prepare_examples(tmp_path, "spoken_digit", {"train": digits}, file_format=form)
+    source = load_source("tfds:spoken_digit", data_dir=tmp_path)
+    assert (source.modality, source.class_names) == ("audio", tuple("0123456789"))
+    assert source.example_shape[1] == 8000
+    assert {name: len(split) for name, split in source.splits.items()} == {"train": 22, "validation": 2, "test": 6}
+    by_length = {len(digit["audio"]): digit for digit in digits}
+    for split in source.splits.values():
+        for example, label, fact in zip(split.examples, split.labels, split.facts, strict=True):
+            length = int(example["length"])
+            np.testing.assert_array_equal(example["samples"][:length], by_length[length]["audio"])  # to the bit
+            assert label == by_length[length]["label"]
+            assert fact["seconds"] == length / 8000
+
+
+def test_a_run_on_spoken_digits_can_be_repeated(tmp_path):
+    digits = [{"audio": tone(i, 8000), "label": i % 10, "audio/filename": f"{i}.wav"} for i in range(30)]
+    prepare_examples(tmp_path, "spoken_digit", {"train": digits})
+    metrics = train(
+        "tfds:spoken_digit",
+        output=tmp_path / "run",
+        shelf=None,
+        source={"data_dir": tmp_path, "sample_rate": 4000, "clip_seconds": 0.2},
+        model=TINY_MODEL,
+        recipe={**TINY_RECIPE, "epochs": 1, "batch_size": 8},
+        console=quiet(),
+    )
+    assert evaluate(tmp_path / "run")["cross_entropy"] == metrics["cross_entropy"]
+
+
+def test_speech_commands_bring_their_splits_and_can_be_resampled(tmp_path):
+    commands = [{"audio": tone(i, 16_000), "label": ("yes", "no", "_silence_")[i % 3]} for i in range(9)]
+    splits = {"train": commands, "validation": commands[:3], "test": commands[3:6]}
+    prepare_examples(tmp_path, "speech_commands", splits)
+    source = load_source("tfds:speech_commands", data_dir=tmp_path, sample_rate=8000)
+    assert {name: len(split) for name, split in source.splits.items()} == {"train": 9, "validation": 3, "test": 3}
+    assert source.class_names[source.splits["test"].labels[0]] in ("yes", "no", "_silence_")
+    for example in source.splits["train"].examples:
+        number = round((int(example["length"]) / 8000 - 0.3) * 100)
+        heard = example["samples"][200:1800] / 20_000
+        np.testing.assert_allclose(heard, sine(300 + 40 * number, 1.0, 8000)[200:1800], atol=0.02)
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "array_record"])
+def test_films_of_ucf101_are_spread_frames(tmp_path, form):
+    def film(i):
+        return {"video": [np.full((256, 256, 3), 10 * j + i, np.uint8) for j in range(7 + i)], "label": i % 3}
+
+    films = [film(i) for i in range(6)]
+    prepare_examples(tmp_path, "ucf101", {"train": films, "test": films[:3]}, file_format=form)
+    source = load_source("tfds:ucf101", data_dir=tmp_path, num_frames=4, frame_size=8)
+    assert (source.modality, source.example_shape, source.class_names[0]) == ("video", (4, 8, 8, 3), "ApplyEyeMakeup")
+    for split in source.splits.values():
+        for clip, fact in zip(split.examples, split.facts, strict=True):
+            i = fact["frames"] - 7
+            expected = [10 * (k * (7 + i) // 4) + i for k in range(4)]
+            np.testing.assert_allclose(clip.mean(axis=(1, 2, 3)), expected, atol=2)  # JPEG
+    with pytest.raises(InputError, match="`frame_rate` must be left out"):
+        load_source("tfds:ucf101", data_dir=tmp_path, frame_rate=5)
+
+
+def test_options_are_those_of_the_modality():
+    with tfds.testing.mock_data(), pytest.raises(InputError, match=r"not for data of the modality 'audio'.*num_points"):
+        load_source("tfds:spoken_digit", num_points=7)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "rule"),
+    [
+        (np.array([40_000]), 8000, "whole numbers of 16 bits"),
+        (np.zeros(0), 8000, "must hold samples"),
+        (np.zeros(9), None, "how many samples"),
+        (np.array([np.nan]), 8000, "must be finite"),
+    ],
+)
+def test_sounds_that_cannot_be_understood_are_refused(samples, rate, rule):
+    feature = tfds.features.Audio(sample_rate=rate, dtype=samples.dtype)
+    with pytest.raises(InputError, match=rule):
+        catalogue_features.form_of(feature).scan(samples, feature)
+
+
+def test_sounds_that_are_stored_as_files_are_read_by_the_reader():
+    feature = tfds.features.Audio(file_format="flac", dtype=np.int16, lazy_decode=True)
+    content = encoded(sine(440, 0.2, 8000), 8000, "flac")
+    form, shape = catalogue_features.form_of(feature), (1280, 8000, 2000)
+    assert form.scan(content, feature) == MODALITIES["audio"].scan(content)
+    assert form.read(content, feature, shape) == MODALITIES["audio"].read(content, shape)
 
 
 def test_an_unknown_set_is_refused_with_the_nearest_name():

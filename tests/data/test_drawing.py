@@ -47,5 +47,22 @@ def test_the_weight_of_one_byte_lies_over_that_byte(kind, example, byte, weights
 
 def test_the_weights_of_points_lie_over_the_real_ones():
     cloud = {"points": np.eye(4, 3, dtype="float32"), "points_padding_mask": np.array([True, True, True, False])}
-    colors = drawn("points", cloud, np.array([0.0, 0.2, 0.4, 0.0])).collections[-1].get_facecolors()
-    np.testing.assert_allclose(colors[:, 3], [0, 0.45, 0.9])
+    for view in drawn("points", cloud, np.array([0.0, 0.2, 0.4, 0.0])).child_axes:
+        np.testing.assert_allclose(view.collections[-1].get_facecolors()[:, 3], [0, 0.45, 0.9])
+
+
+@pytest.mark.parametrize("kind", ["audio", "audio_video"])
+def test_the_real_part_of_a_waveform_stands_above_its_spectrogram(kind):
+    samples = np.sin(np.arange(40.0))
+    clip = {"samples": samples, "length": 30}
+    example = {**sound((6, 4)), "video": np.zeros((4, 2, 4, 3), "float32")}
+    axes = Figure().subplots()
+    MODALITIES[kind].draw(axes, example, clip=clip)
+    parts = axes.child_axes if kind == "audio" else axes.child_axes[1].child_axes
+    waveform, spectrogram = parts
+    axes.figure.draw_without_rendering()  # which puts the parts in their places
+    drawn_samples = waveform.lines[-1].get_ydata()
+    np.testing.assert_allclose(drawn_samples[:30], samples[:30])
+    assert np.isnan(drawn_samples[30:]).all()
+    assert spectrogram.images[0].get_array().shape == (4, 6)
+    assert waveform.get_position().y0 >= spectrogram.get_position().y1

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from films import SOUND_RATE, film
 from fuzz_points import SOLID, TETRAHEDRON, as_off
+from layer_checks import thorough
 from tiny import TINY_MODEL, TINY_RECIPE, quiet
 
 from keras_perceiver.data import load_source
@@ -19,6 +20,11 @@ def write_films(folder):
             (folder / name / f"{number}.mp4").write_bytes(film("mp4", frames=5 + number, rate=rate, size=(32, 48)))
     (folder / "slow" / "broken.mp4").write_bytes(b"no film")
     return {"patch_size": (2, 8, 8)}, {"num_frames": 4}, (4, 32, 48, 3)
+
+
+def write_films_in_windows(folder):
+    model, source, shape = write_films(folder)
+    return model, {**source, "frame_rate": 10}, (*shape, 24, 10)
 
 
 def write_clouds(folder):
@@ -44,10 +50,16 @@ def write_films_with_sound(folder):
     return {"patch_size": {"video": (2, 8, 8), "audio": 4}}, source, (4, 32, 48, 3, 1280, 8000, 5)
 
 
-BROKEN = {write_films: "slow/broken.mp4", write_clouds: "solid/broken.off", write_films_with_sound: "low/silent.mp4"}
+BROKEN = {
+    write_films: "slow/broken.mp4",
+    write_films_in_windows: "slow/broken.mp4",
+    write_clouds: "solid/broken.off",
+    write_films_with_sound: "low/silent.mp4",
+}
+WRITERS = [write_films, *thorough(write_films_in_windows), write_clouds, write_films_with_sound]
 
 
-@pytest.mark.parametrize("write", BROKEN, ids=["video", "points", "audio_video"])
+@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
 def test_a_folder_is_trained_on_looked_at_exported_and_asked(tmp_path, write):
     model, source, shape = write(tmp_path / "set")
     loaded = load_source(tmp_path / "set", **source)

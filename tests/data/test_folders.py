@@ -2,7 +2,9 @@
 
 import os
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data.folders import list_folder
@@ -241,3 +243,24 @@ def test_a_table_that_is_not_legal_is_refused(tmp_path, content, rule):
     (tmp_path / "labels.csv").write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match=rule):
         list_folder(tmp_path)
+
+
+def test_a_folder_of_gifs_alone_is_what_most_of_them_are(tmp_path):
+    still = Image.fromarray(np.zeros((5, 7), np.uint8))
+    others = [Image.fromarray(np.full((5, 7), 90 * i, np.uint8)) for i in (1, 2)]
+    for folder, moving in (("still", 1), ("moving", 3)):
+        for i in range(4):
+            path = tmp_path / folder / "a" / f"{i}.gif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            still.save(path, save_all=True, append_images=others if i < moving else [])
+    listing = list_folder(tmp_path / "still")
+    assert listing.modality == "image"
+    assert listing.notes[0].startswith("1 of 4 GIFs that were looked at have several frames")
+    assert "`--modality video`" in listing.notes[0]
+    listing = list_folder(tmp_path / "moving")
+    assert listing.modality == "video"
+    assert "`--modality image`" in listing.notes[0]
+    assert list_folder(tmp_path / "moving", "image").notes == []
+    touch(tmp_path / "moving", "a/x.png")
+    assert list_folder(tmp_path / "moving").modality == "image"
+    assert not list_folder(tmp_path / "moving").notes

@@ -217,7 +217,9 @@ def test_only_real_points_are_drawn():
     raw = read_points(npy(CLOUD), (11, 5), ".npy")
     example = preprocess_points()({name: tf.constant(raw[name]) for name in raw.dtype.names})
     draw_points(axes, example)
-    assert len(axes.collections[0].get_offsets()) == 7
+    views = axes.child_axes
+    assert [len(view.collections[0].get_offsets()) for view in views] == [7, 7]
+    np.testing.assert_allclose(views[1].collections[0].get_offsets(), example["points"][:7, :2])  # from above
 
 
 def test_binary_stl_is_read_as_text_is():

@@ -1,5 +1,8 @@
 """Reading films, and what stands in front of a model of video."""
 
+import io
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from films import CODECS, FRAMES, HEIGHT, RATE, WIDTH, brightness, film
@@ -91,6 +94,28 @@ def test_a_wrong_length_in_the_header_changes_nothing():
     assert bytes(content) != FILMS["mp4"]
     assert scan_video(bytes(content))["seconds"] == scan_video(FILMS["mp4"])["seconds"]
     np.testing.assert_array_equal(read_video(bytes(content), SHAPE), read_video(FILMS["mp4"], SHAPE))
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_films_of_telephones_are_turned_as_they_are_looked_at(turns):
+    """The matrix of an MP4's track turns its frames clockwise by quarters."""
+    content, rows = bytearray(film("mp4", frames=2)), np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), turns)
+    matrix = content.index(b"tkhd") + 44
+    for place, value in zip((0, 4, 12, 16), rows.ravel(), strict=True):
+        content[matrix + place : matrix + place + 4] = (int(value) << 16).to_bytes(4, "big", signed=True)
+    half = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    half[:, : WIDTH // 2] = 200
+    upright = [half, half.transpose(1, 0, 2), half[:, ::-1], half.transpose(1, 0, 2)[::-1]][turns]
+    size = upright.shape[:2]
+    assert scan_video(bytes(content))["size"] == list(size)
+    frame = next(video.av.open(io.BytesIO(bytes(content))).decode(video=0))
+    assert video.quarter_turns(frame) == -turns % 4
+    assert read_video(bytes(content), (1, *size, 3)).shape == (1, *size, 3)
+    picture = SimpleNamespace(
+        rotation=frame.rotation,
+        to_ndarray=video.av.VideoFrame.from_ndarray(half, format="rgb24").to_ndarray,
+    )
+    np.testing.assert_array_equal(video._pixels(picture, *size), upright)
 
 
 BAD = {

@@ -118,7 +118,7 @@ def test_data_that_cannot_be_used_leave_nothing(tmp_path):
 
 def test_augmented_sounds_are_drawn_with_what_training_hides_of_them(tmp_path, monkeypatch):
     drawn = []
-    recording = dataclasses.replace(MODALITIES["audio"], draw=lambda axes, example: drawn.append(example))
+    recording = dataclasses.replace(MODALITIES["audio"], draw=lambda axes, example, clip: drawn.append(example))
     monkeypatch.setitem(MODALITIES, "audio", recording)
     write_sounds(tmp_path / "tones", {"high": 7, "low": 7})
     recipe = {"time_masks": 0, "frequency_masks": 2}

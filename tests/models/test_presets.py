@@ -94,7 +94,7 @@ def test_modalities_and_sizes_are_told_by_the_inputs():
     frames = {"num_frames": 32, "frame_size": (224, 224)}
     samples = {"sample_rate": 48_000, "clip_seconds": 1.28}
     assert paper_options("imagenet_learned") == ({"image_size": (224, 224)}, {})
-    assert paper_options("audioset_video") == (frames, {})
+    assert paper_options("audioset_video") == (frames | {"frame_rate": 25}, {})
     assert paper_options("modelnet40") == ({"num_points": 2048}, {})
     assert paper_options("audioset_raw") == (samples, {"audio_input": "raw"})
     assert paper_options("audioset_mel") == (samples, {"num_mel_bins": 80})

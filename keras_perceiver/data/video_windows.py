@@ -1,0 +1,109 @@
+"""Films in windows: frames sampled at a given rate, of which a model sees some at a time.
+
+A shape (T, H, W, 3) stands for T frames that are spread over the whole film, one of (T, H, W, 3, kept, rate) for
+windows of T frames at `rate` frames a second, out of `kept` that are held of a film.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from keras_perceiver._checks import require, require_positive
+from keras_perceiver.data import audio, video
+from keras_perceiver.data.video_augmentation import augment_video
+
+
+def choose_film_shape(facts, frame_size=None, num_frames=None, frame_rate=None):
+    """The (T, H, W, 3) of films that are looked at whole, or the (T, H, W, 3, kept, rate) of windows.
+
+    Args:
+        facts: of every film, see `scan_video`.
+        frame_size, num_frames: see `choose_video_shape`.
+        frame_rate: frames a second, a whole number; None to spread the frames over a film.
+    """
+    shape = video.choose_video_shape(facts, frame_size, num_frames)
+    if frame_rate is None:
+        return shape
+    require_positive(frame_rate=frame_rate)
+    require(
+        all("seconds" in fact for fact in facts),
+        "`frame_rate` must be left out for frames without times, as those of tensorflow-datasets",
+        frame_rate=frame_rate,
+    )
+    longest = min(max(fact["seconds"] for fact in facts), audio.MAX_SECONDS)
+    return (*shape, max(shape[0], math.ceil(longest * frame_rate)), frame_rate)
+
+
+def film_array(shape):
+    """(shape, dtype) of the array of one example."""
+    if len(shape) == 4:
+        return shape, "uint8"
+    return (), np.dtype([("frames", np.uint8, (shape[4], *shape[1:4])), ("frames_length", np.int32)])
+
+
+def read_film(file, shape):
+    """Reads a film as it is kept.
+
+    Returns:
+        (T, H, W, 3) uint8; or a scalar with `frames` (kept, H, W, 3) uint8, of which `frames_length` are of the film
+        and the others its last one.
+
+    Raises:
+        InputError: as `read_video`.
+    """
+    if len(shape) == 4:
+        return video.read_video(file, shape)
+    kept, rate = shape[4:]
+    example = np.zeros((), film_array(shape)[1])
+    example["frames"] = video.read_video(file, (kept, *shape[1:4]), frame_rate=rate)
+    example["frames_length"] = np.clip(math.ceil(video.length_of(file)[1] * rate - 1e-3), 1, kept)
+    return example
+
+
+def count_clips(frames, shape):
+    """How many windows cover each film of so many frames, up to 16: int of the shape of `frames`."""
+    if len(shape) == 4:
+        return np.ones(np.shape(frames), int)
+    return np.clip(np.ceil(np.minimum(frames, shape[4]) / shape[0]), 1, audio.MAX_CLIPS).astype(int)
+
+
+def clips_of_facts(facts, shape):
+    """(n,) how many windows of each film are tested; see `count_clips`."""
+    rate = shape[5] if len(shape) > 4 else 0
+    return count_clips([math.ceil(fact.get("seconds", 0) * rate - 1e-3) for fact in facts], shape)
+
+
+def clips_of_example(example, shape):
+    """How many windows of one example are asked about."""
+    return 1 if len(shape) == 4 else int(count_clips(int(example["frames_length"]), shape))
+
+
+def clip_of(example, shape, number, count):
+    """Window `number` of `count` that are spread evenly over a film; of one, the middle: (T, H, W, 3) float32."""
+    if len(shape) == 4:
+        return tf.cast(example, tf.float32)
+    return take_window(example, shape, audio.window_start(example["frames_length"] - shape[0], number, count))
+
+
+def take_window(example, shape, start):
+    """(T, H, W, 3) float32 in [0, 255], from frame `start` on; where the film ends, its last frame stays."""
+    return tf.cast(tf.slice(example["frames"], [start, 0, 0, 0], shape[:4]), tf.float32)
+
+
+def augment_film(shape, *, crop_min_area=1.0, flip_rate=0.0, color_jitter=0.0):
+    """What happens to one film of a training batch: a random window, where films are kept longer, and `augment_video`.
+
+    Returns:
+        Function `(one example of `read_film`, (2,) int32 seed) -> (T, H, W, 3) float32`.
+    """
+    see = augment_video(crop_min_area=crop_min_area, flip_rate=flip_rate, color_jitter=color_jitter)
+    if len(shape) == 4:
+        return see
+
+    def augment(example, seed):
+        spare = tf.maximum(example["frames_length"] - shape[0], 0)
+        start = tf.random.stateless_uniform((), seed, 0, spare + 1, tf.int32)
+        return see(take_window(example, shape, start), seed)
+
+    return augment

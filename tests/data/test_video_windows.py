@@ -1,0 +1,90 @@
+"""Films at a given rate: windows in training, several of them when they are tested."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from films import FRAMES, RATE, film
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.data import MODALITIES
+from keras_perceiver.data.audio_video import choose_audio_video_shape
+from keras_perceiver.data.pipeline import fields
+from keras_perceiver.data.video_windows import (
+    augment_film,
+    choose_film_shape,
+    clip_of,
+    clips_of_facts,
+    count_clips,
+    read_film,
+)
+from keras_perceiver.export.endpoints import read_clips
+
+SHAPE = (5, 6, 8, 3, 17, 12)  # windows of 5 frames, 12 a second; 17 are kept
+KEPT = 12  # of a film of 23 frames, 25 a second
+
+
+def moments(clip):
+    """The number of the frame of the film that each frame of a clip shows."""
+    return [round(float(frame.mean()) / 10) - 1 for frame in np.asarray(clip)]
+
+
+def test_films_are_kept_at_their_rate():
+    example = read_film(film("mp4"), SHAPE)
+    assert example["frames_length"] == KEPT
+    expected = [min(i * RATE // 12, FRAMES - 1) for i in range(17)]
+    assert moments(example["frames"]) == expected
+
+
+def test_windows_cover_a_film_and_are_the_same_as_those_of_training():
+    example = fields(read_film(film("mp4"), SHAPE))
+    kept = moments(example["frames"])[:KEPT]
+    assert count_clips([1, 5, 6, KEPT, 99], SHAPE).tolist() == [1, 1, 2, 3, 4]
+    clips = [moments(clip_of(example, SHAPE, number, 3)) for number in range(3)]
+    assert clips[0] == kept[:5]
+    assert clips[-1] == kept[-5:]
+    assert {moment for clip in clips for moment in clip} == set(kept)
+    augment, starts = augment_film(SHAPE), set()
+    for seed in range(12):
+        clip = moments(augment(example, tf.constant([seed, 1])))
+        starts.add(kept.index(clip[0]))
+        assert clip == kept[kept.index(clip[0]) :][:5]
+        assert clip == moments(augment(example, tf.constant([seed, 1])))
+    assert len(starts) > 4
+
+
+def test_a_film_that_ends_before_its_window_stays_at_its_last_frame():
+    example = fields(read_film(film("mp4", frames=4), SHAPE))
+    assert example["frames_length"] == 2
+    assert moments(clip_of(example, SHAPE, 0, 1)) == [0, 2, 3, 3, 3]
+
+
+def test_the_shape_follows_from_the_rate():
+    facts = [{"size": [32, 48], "seconds": s} for s in (0.5, 2.0, 1.0)]
+    assert choose_film_shape(facts, num_frames=8) == (8, 32, 48, 3)
+    assert choose_film_shape(facts, num_frames=8, frame_rate=12) == (8, 32, 48, 3, 24, 12)
+    assert choose_film_shape(facts, num_frames=80, frame_rate=12)[4] == 80
+    assert choose_film_shape([{"size": [32, 48], "seconds": 4000}], frame_rate=2)[4] == 120  # the first minute
+    assert clips_of_facts(facts, (8, 32, 48, 3, 24, 12)).tolist() == [1, 3, 2]
+    assert clips_of_facts(facts, (8, 32, 48, 3)).tolist() == [1, 1, 1]
+    with pytest.raises(InputError, match="`frame_rate` must be an integer"):
+        choose_film_shape(facts, frame_rate=0)
+    with pytest.raises(InputError, match="`frame_rate` must be left out for frames without times"):
+        choose_film_shape([{"size": [32, 48]}], frame_rate=2)
+
+
+def test_of_films_with_sound_it_says_how_many_frames_a_window_has():
+    facts = [{"size": [32, 48], "seconds": 2.0, "rate": 48_000}]
+    shape = choose_audio_video_shape(facts, clip_seconds=1.28, frame_rate=25)
+    assert (shape[0], shape[4]) == (32, 61_440)  # the paper's
+    assert choose_audio_video_shape(facts, num_frames=32, frame_rate=25) == shape
+    with pytest.raises(InputError, match="One of `frame_rate`, `num_frames` and `clip_seconds` must be left out"):
+        choose_audio_video_shape(facts, num_frames=32, clip_seconds=1.28, frame_rate=25)
+
+
+def test_a_film_is_asked_about_in_all_its_windows():
+    content = film("mp4")
+    asked = read_clips(MODALITIES["video"], SHAPE, content)["video"]
+    example = fields(read_film(content, SHAPE))
+    assert asked.shape == (3, 5, 6, 8, 3)
+    for number in range(3):
+        np.testing.assert_array_equal(asked[number], clip_of(example, SHAPE, number, 3))

@@ -279,7 +279,7 @@ def predict(
     server: Annotated[
         str | None,
         typer.Option(
-            help="Ask TensorFlow Serving: HOST:PORT for gRPC, http://HOST:PORT for REST; grpcs:// and https:// with TLS.",
+            help="Ask TensorFlow Serving: HOST:PORT for gRPC, http://HOST:PORT for REST; grpcs://, https:// with TLS.",
             show_default="none",
         ),
     ] = None,

@@ -14,6 +14,7 @@ from keras_perceiver.data.picture_headers import (
     bmp_header,
     gif_header,
     jpeg_header,
+    png_has_alpha,
     png_header,
     upright,
     webp_header,
@@ -105,7 +106,12 @@ def _jpeg(encoded):
 
 
 def _png(encoded):
-    return _on_black(tf.io.decode_png(encoded, channels=4))
+    """TensorFlow 2.21 makes up a wrong fourth channel where pixels have fewer than 8 bits."""
+    return tf.cond(
+        png_has_alpha(encoded),
+        lambda: _on_black(tf.io.decode_png(encoded, channels=4)),
+        lambda: tf.io.decode_png(encoded, channels=3),
+    )
 
 
 def _gif(encoded):

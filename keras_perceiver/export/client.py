@@ -91,9 +91,8 @@ class ServedModel:
             answer, rows = self._patiently(some, signature), len(next(iter(some.values())))
             shapes = {key: value.shape for key, value in answer.items()}
             legal = bool(shapes) and all(shape[:1] == (rows,) for shape in shapes.values())
-            require(
-                legal, f"The server {self.server!r} must answer with a row for each of {rows} examples", shapes=shapes
-            )
+            rule = f"The server {self.server!r} must answer with a row for each of {rows} examples"
+            require(legal, rule, shapes=shapes)
             answers.append(answer)
         return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
@@ -128,9 +127,8 @@ def _certificates(path):
         content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"`certificates` must be a file that can be read. {error}") from error
-    require(
-        b"BEGIN CERTIFICATE" in content, "`certificates` must be a PEM file of certificates", certificates=str(path)
-    )
+    is_pem = b"BEGIN CERTIFICATE" in content
+    require(is_pem, "`certificates` must be a PEM file of certificates", certificates=str(path))
     return content
 
 

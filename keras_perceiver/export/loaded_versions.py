@@ -83,11 +83,8 @@ def choose_versions(found, before, *, canary=None, stable=None, retire=None):
             if name in steps[step]:
                 _require_present(name, steps[step][name], present)
                 take(name, model, steps[step][name])
-        waiting = [number for number in present if number > max(model.versions)]
-        if waiting:
-            notes.append(
-                f"{name}: version {waiting[-1]} is on the shelf, and not loaded (--canary {name}={waiting[-1]})"
-            )
+        if present[-1] > max(model.versions):
+            notes.append(f"{name}: version {present[-1]} is not loaded; `--canary {name}={present[-1]}` would")
         models[name] = model
     return models, notes
 

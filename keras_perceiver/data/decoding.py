@@ -8,7 +8,7 @@ import functools
 
 import tensorflow as tf
 
-from keras_perceiver.data.audio import clip_of, count_clips
+from keras_perceiver.data.audio import MAX_RATE, MIN_RATE, clip_of, count_clips
 from keras_perceiver.data.images import MAX_PIXELS
 from keras_perceiver.data.picture_headers import (
     bmp_header,
@@ -19,6 +19,7 @@ from keras_perceiver.data.picture_headers import (
     upright,
     webp_header,
 )
+from keras_perceiver.data.resampling import resample, samples_for
 
 MAX_WAV_BYTES = 2**26  # 64 MiB
 
@@ -164,8 +165,9 @@ def _averaged(image, size, axis):
 def wav_decoder(shape):
     """A function of the bytes of a WAV file that returns its windows, as they are tested.
 
-    As `read_audio` and `clip_of`: channels are averaged, and K windows are spread evenly over the file. The samples
-    must have 16 bits and the model's rate: nothing is resampled.
+    As `read_audio` and `clip_of`: channels are averaged, what has another rate is resampled, and K windows are spread
+    evenly over the file. Refused are files of more than `MAX_WAV_BYTES`, of samples that have not 16 bits, or of a rate
+    outside `MIN_RATE` to `MAX_RATE` or with next to no common divisor with the model's, see `resample`.
 
     Returns:
         The function, which returns `{"samples": (K, window) float32, "length": (K,) int32}` and which windows exist.
@@ -177,11 +179,12 @@ def wav_decoder(shape):
         is_small = tf.strings.length(encoded) <= MAX_WAV_BYTES
         with tf.control_dependencies([tf.debugging.Assert(is_small, ["too long"])]):
             samples, own_rate = tf.audio.decode_wav(encoded)  # (S, channels)
-        sound = tf.reduce_mean(samples, axis=1)[:kept]
-        length = tf.shape(sound)[0]
-        usable = tf.equal(own_rate, rate) & (length > 0)
+        usable = (own_rate >= MIN_RATE) & (own_rate <= MAX_RATE) & (tf.size(samples) > 0)
         with tf.control_dependencies([tf.debugging.Assert(usable, [own_rate])]):
-            stored = tf.round(sound * 32768.0)
+            sound = tf.reduce_mean(samples[: samples_for(kept, own_rate, rate)], axis=1)
+        sound = tf.cond(tf.equal(own_rate, rate), lambda: sound, lambda: resample(sound, own_rate, rate))[:kept]
+        length = tf.shape(sound)[0]
+        stored = tf.clip_by_value(tf.round(sound * 32768.0), -32768.0, 32767.0)
         example = {"samples": tf.pad(stored, [[0, kept - length]]), "length": length}
         count = tf.clip_by_value(tf.cast(tf.math.ceil(length / window), tf.int32), 1, most)
         clips = [clip_of(example, shape, tf.minimum(number, count - 1), count) for number in range(most)]

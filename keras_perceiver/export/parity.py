@@ -16,7 +16,7 @@ from keras_perceiver._checks import InputError
 from keras_perceiver.export import fresh_process
 from keras_perceiver.export.endpoints import XLA, read_clips
 
-BATCH_SIZES = (1, 3, 12)  # of the examples that are compared, one batch after the other
+BATCH_SIZES = (1, 2, 4)  # of the examples that are compared, one batch after the other
 LIVE_BATCH = 32  # examples that the live model is given at once: bounds memory
 REPORT = "parity.json"  # beside the artefact
 

@@ -8,7 +8,7 @@ from keras_perceiver.training.metrics import classification_metrics, multi_label
 from keras_perceiver.training.runs import Run
 
 FORMATS = ("saved_model", "litert")
-HELD_OUT = 16  # test examples that a SavedModel is compared on
+HELD_OUT = 7  # test examples that a SavedModel is compared on
 MEASURED = 1000  # test examples that a LiteRT file is measured on
 CALIBRATION = 200  # training examples from which "int8" learns ranges
 

@@ -3,10 +3,10 @@
     python tests/benchmarks/exports.py --epochs 10 --audio recordings --video actions
     python tests/benchmarks/exports.py --imagenet
 
-Each model is trained for a few epochs with the recipe of its modality, exported as a SavedModel and as LiteRT files, and
-measured on its test split. Pictures are the digits that come with scikit-learn; what no folder is named for is
-synthetic, and named so. `--imagenet` exports the paper's model, with weights that were drawn, and times it in turns with
-the live one. Leaves exports.json in `--output`.
+Each model is trained for a few epochs with the recipe of its modality, exported as a SavedModel and as LiteRT files,
+and measured on its test split. Pictures are the digits that come with scikit-learn; what no folder is named for is
+synthetic, and named so. `--imagenet` exports the paper's model, with weights that were drawn, and times it in turns
+with the live one. Leaves exports.json in `--output`.
 """
 
 import argparse
@@ -41,7 +41,7 @@ POINTS = {"float16": 0.2, "dynamic": 1.0}  # of accuracy
 
 
 def write_films(folder, count, *, with_sound):
-    """Three classes of films: a bright square goes to the right, to the left, or stands; each with a pitch of its own."""
+    """Three classes of films: a bright square goes right, goes left, or stands; each with a pitch of its own."""
     rng = np.random.default_rng(0)
     for number, name in enumerate(("right", "left", "still")):
         (folder / name).mkdir(parents=True)
@@ -85,7 +85,7 @@ def find_data(modality, path, folder, count):
         return "digits", "real: digits"
     folder = folder / f"synthetic_{modality}"
     if modality == "audio":
-        write_sounds(folder, {name: count for name in ("low", "middle", "high")})
+        write_sounds(folder, dict.fromkeys(("low", "middle", "high"), count))
     elif modality == "points":
         write_clouds(folder, count)
     else:

@@ -39,7 +39,7 @@ def resample(sound, own_rate, rate):
     window = tf.where(tf.abs(distance) * share * 2 <= TAPS, tf.math.bessel_i0(BETA * window), 0.0)
     weights = window * tf.experimental.numpy.sinc(share * distance)  # (width, phases)
     weights = tf.cast(weights / tf.reduce_sum(weights, axis=0), tf.float32)
-    length = tf.cast(tf.math.ceil(tf.size(sound) * rate / own_rate), tf.int32)
+    length = tf.cast(tf.math.ceil(tf.size(sound, tf.int64) * rate / tf.cast(own_rate, tf.int64)), tf.int32)
     count = tf.cast(tf.math.ceil(tf.size(sound) / steps), tf.int32)
     mirrored = sound[1 : half + 1][::-1]
     before = tf.pad(mirrored, [[half - tf.size(mirrored), 0]])

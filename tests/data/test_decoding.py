@@ -1,14 +1,18 @@
 """Files decoded in a graph are the numbers of the readers that training has."""
 
+import functools
 import io
 
+import fuzz_images
 import numpy as np
 import pytest
 import tensorflow as tf
+from fuzz import mutants
 from PIL import Image
 
 from keras_perceiver.data import MODALITIES, read_image
 from keras_perceiver.data.decoding import decode_examples, encode_image, encode_wav
+from tests.layer_checks import thorough
 from tests.sounds import sine, wav_bytes
 
 RNG = np.random.default_rng(0)
@@ -86,6 +90,18 @@ def test_pictures_of_every_format_are_those_of_the_reader_and_others_are_refused
         assert np.abs(clips["image"][i, 0] - read_image(file, shape)).max() <= 1, i
     assert (np.ptp(clips["image"][: len(good)], axis=(0, 1)) > 50).all()
     assert not clips["image"][len(good) : -1].numpy().any()
+
+
+@pytest.mark.parametrize("count", [20, *thorough([2000])], ids=str)
+def test_mutants_of_pictures_end_in_an_example_or_are_refused(count):
+    """What a decoder does with memory that is not its own would end this process."""
+    decode = tf.function(functools.partial(decode_examples, *MODALITIES["image"].decoder((5, 7, 3))))
+    for number, content in enumerate(fuzz_images.valid_files().values()):
+        some = list(mutants(content, count, number))
+        for start in range(0, count, 20):
+            clips, _, valid = decode(tf.constant(some[start : start + 20]))
+            assert ((clips["image"] >= 0) & (clips["image"] <= 255)).numpy().all()
+            assert not clips["image"][~valid].numpy().any()
 
 
 def test_a_picture_comes_back_from_its_file():

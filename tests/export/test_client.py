@@ -180,7 +180,7 @@ def test_a_classifier_behind_a_server_gives_the_answers_of_the_one_on_the_shelf(
     local = SavedClassifier(exported[1].folder)
     double.answer = local._ask
     pictures = RNG.uniform(0, 255, (3, *local.input_shape)).astype(np.float32)
-    remote = SavedClassifier(exported[1].folder, server=double.address)
+    remote = SavedClassifier(exported[1].folder, server=double.address, timeout=120.0)
     np.testing.assert_array_equal(remote.probabilities(pictures), local.probabilities(pictures))
     assert double.requests[0].model_spec.name == "animals"
 

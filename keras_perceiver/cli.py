@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from keras_perceiver._checks import printable
-from keras_perceiver.cli_exports import benchmark, export
+from keras_perceiver._checks import given, printable
+from keras_perceiver.cli_exports import benchmark, export, serve_config
 from keras_perceiver.cli_options import (
     AUGMENTATION_OPTIONS,
     MODEL_OPTIONS,
@@ -290,15 +290,25 @@ def predict(
     server: Annotated[
         str | None,
         typer.Option(
-            help="Ask TensorFlow Serving: HOST:PORT for gRPC, http://HOST:PORT for REST.", show_default="none"
+            help="Ask TensorFlow Serving: HOST:PORT for gRPC, http://HOST:PORT for REST; grpcs://, https:// with TLS.",
+            show_default="none",
         ),
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds for one request to the server.")] = 10.0,
+    server_version: Annotated[
+        str | None, typer.Option(help="Of the model there: a number, or a label.", show_default="what the server takes")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds for one request to the server.", show_default="10")
+    ] = None,
+    certificates: Annotated[
+        Path | None, typer.Option(help="PEM file of who is trusted, for TLS.", show_default="gRPC's, or the system's")
+    ] = None,
     as_json: AsJson = False,
 ):
     """Ask an exported model about files."""
+    connection = {"version": server_version, "timeout": timeout, "certificates": certificates}
     with library("export") as export:
-        predictions = export.predict(saved_model, files, top=top, invert=invert, server=server, timeout=timeout)
+        predictions = export.predict(saved_model, files, top=top, invert=invert, server=server, **given(connection))
     if as_json:
         print(json.dumps([asdict(p) for p in predictions], indent=2))
         return
@@ -311,6 +321,7 @@ def predict(
 
 app.command()(export)
 app.command()(benchmark)
+app.command(name="serve-config")(serve_config)
 
 
 @app.command()

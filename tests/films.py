@@ -21,7 +21,7 @@ def film(container, *, frames=FRAMES, rate=RATE, size=(HEIGHT, WIDTH), sound=Non
     stream = io.BytesIO()
     with av.open(stream, "w", format=container) as file:
         tracks = [_frames(file, container, frames, rate, size)] if frames else []
-        tracks += [] if sound is None else [_sound(file, container, sound)]
+        tracks += [] if sound is None else [sound_packets(file, container, sound)]
         for packets in tracks:  # all tracks must be known before the first packet
             next(packets)
         for packets in tracks:
@@ -41,7 +41,8 @@ def _frames(file, container, frames, rate, size):
     yield from track.encode()
 
 
-def _sound(file, container, samples):
+def sound_packets(file, container, samples):
+    """Yields when the track is known, and then the packets of (S,) samples at `SOUND_RATE`."""
     track = file.add_stream(SOUND_CODECS.get(container, "aac"), rate=SOUND_RATE, layout="mono")
     yield
     values, sample_format = np.asarray(samples, np.float32)[None], track.format.name

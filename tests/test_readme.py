@@ -7,6 +7,7 @@ sizes behind them.
 import csv
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,16 @@ def commands():
     return sorted({part.removeprefix(".venv/bin/") for part in parts} - {""})
 
 
+def is_release(command):
+    """Whether a command belongs to the road of one release, whose steps follow each other."""
+    return "keras-perceiver serve-config" in command or " > " in command
+
+
 @pytest.fixture
 def users_folder(tiny_run, tmp_path, monkeypatch):
     """A folder as the README's reader has it after the first command."""
-    (tmp_path / "saved_models" / "digits").mkdir(parents=True)
-    (tmp_path / "saved_models" / "digits" / "1").symlink_to(tiny_run.read_json("metrics.json")["export"])
+    (tmp_path / "saved_models").mkdir()
+    shutil.copytree(tiny_run.read_json("metrics.json")["export"], tmp_path / "saved_models" / "digits" / "1")
     (tmp_path / "saved_models" / "photos").symlink_to(tmp_path / "saved_models" / "digits")
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "digits-seed0").symlink_to(tiny_run.folder)
@@ -57,7 +63,9 @@ def users_folder(tiny_run, tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if re.search("keras-perceiver (?!train|study)", c)])
+@pytest.mark.parametrize(
+    "command", [c for c in commands() if re.search("keras-perceiver (?!train|study)", c) and not is_release(c)]
+)
 def test_commands_of_the_documents(command, users_folder):
     words = shlex.split(command)
     assert Path(words[0]).name == "keras-perceiver"
@@ -65,6 +73,25 @@ def test_commands_of_the_documents(command, users_folder):
     result = CliRunner().invoke(app, [*words[1:], *(["--max-points-lost=5"] if "litert" in words else [])])
     assert result.exit_code == 0, result.stderr
     assert result.stdout
+
+
+def test_a_release_as_in_the_documents(users_folder):
+    """In the order of the document: what is exported, measured, loaded, moved forward and back."""
+    shelf = users_folder / "saved_models"
+    lines = [
+        line.split(" #")[0].strip() for _, text in blocks("bash") for line in text.splitlines() if is_release(line)
+    ]
+    assert len(lines) >= 7
+    for line in lines:
+        command, _, output = line.partition(" > ")
+        if "--canary digits=2" in line:
+            shutil.copytree(shelf / "digits" / "1", shelf / "digits" / "2")  # what `export` has made
+        words = [*shlex.split(command)[1:], *(["--seconds=0.01"] if "benchmark " in command else [])]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.stderr
+        if output:
+            (users_folder / output).write_text(result.stdout)
+    assert "stable" in (shelf / "models.config").read_text()
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if "keras-perceiver train" in c])
@@ -128,6 +155,9 @@ def test_tuning_commands_of_the_documents_at_a_tiny_budget(command, tiny_digits,
 
 @pytest.mark.parametrize(("document", "text"), blocks("python"))
 def test_python_of_the_documents(document, text, users_folder, capsys):
+    if "model.tflite" in text:
+        options = ["--format", "litert", "--max-points-lost=100"]
+        assert CliRunner().invoke(app, ["export", "runs/digits-seed0", *options]).exit_code == 0
     exec(compile(text, document, "exec"), {"__name__": "__main__"})
     for line in text.splitlines():
         if "print(" in line and "  # " in line:

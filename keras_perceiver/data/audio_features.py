@@ -17,8 +17,8 @@ FLOOR = 1e-3  # is added to magnitudes before the logarithm: far below what is h
 def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None, trim_threshold=None):
     """What stands between samples and the model: a function of windows, one or a batch.
 
-    The tf.data pipeline and the exported SavedModel both call it. What lies behind a sound's end is masked: a sample by
-    its index, a frame where it begins behind the end.
+    The tf.data pipeline and the exported SavedModel both call it. What lies behind a sound's end is silence, whatever
+    stands there, and masked: a sample by its index, a frame where it begins behind the end.
 
     Args:
         shape: (window, sample_rate, kept), see `choose_audio_shape`.
@@ -47,7 +47,8 @@ def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None, trim_thresho
 
     def log_mel(clips):
         mask = tf.range(frames) * hop < clips["length"][..., None]  # (.., T)
-        mel = tf.math.log(log_mel_magnitudes(clips["samples"], rate, num_bins) + FLOOR)  # (.., T, F)
+        samples = tf.where(tf.range(window) < clips["length"][..., None], clips["samples"], 0.0)
+        mel = tf.math.log(log_mel_magnitudes(samples, rate, num_bins) + FLOOR)  # (.., T, F)
         real = tf.cast(mask[..., None], tf.float32)
         count = tf.maximum(tf.reduce_sum(real, (-2, -1), keepdims=True) * num_bins, 1.0)
         mean = tf.reduce_sum(mel * real, (-2, -1), keepdims=True) / count

@@ -4,10 +4,22 @@ A graph can hold no Pillow and no FFmpeg, so fewer formats are known here than t
 known gives their numbers: channels, background, size and rounding are theirs.
 """
 
+import functools
+
 import tensorflow as tf
 
-from keras_perceiver.data.audio import clip_of, count_clips
+from keras_perceiver.data.audio import MAX_RATE, MIN_RATE, clip_of, count_clips
 from keras_perceiver.data.images import MAX_PIXELS
+from keras_perceiver.data.picture_headers import (
+    bmp_header,
+    gif_header,
+    jpeg_header,
+    png_has_alpha,
+    png_header,
+    upright,
+    webp_header,
+)
+from keras_perceiver.data.resampling import resample, samples_for
 
 MAX_WAV_BYTES = 2**26  # 64 MiB
 
@@ -46,23 +58,26 @@ def decode_examples(decode, shape, encoded):
 
 
 def image_decoder(shape):
-    """A function of the bytes of a JPEG or PNG file that returns `{"image": (1, H, W, c) float32 in [0, 255]}`.
+    """A function of the bytes of a picture file that returns `{"image": (1, H, W, c) float32 in [0, 255]}`.
 
-    As `read_image`, but for the orientation of the camera, which is not applied; 16 bits become 8 by leaving out the
-    lower ones; and a JPEG that is far larger is averaged pixel by pixel, which may differ by a few levels. A file
-    of more than `MAX_PIXELS` pixels is refused before it is decoded.
+    JPEG, PNG, GIF (the first picture), BMP and WebP files, as of `read_image`, but: 16 bits become 8 by leaving out the
+    lower ones, and a JPEG that is far larger is averaged pixel by pixel, which may differ by a few levels. Refused are
+    files of more than `MAX_PIXELS` pixels, before they are decoded; animated WebP files; BMP files that are compressed
+    or have a palette of colours; GIF files of more than 16 MiB or with a first picture smaller than the canvas.
     """
     height, width, channels = shape
 
     def decode(encoded):
-        is_png = tf.equal(tf.strings.substr(encoded, 0, 8), b"\x89PNG\r\n\x1a\n")
-        is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
-        with tf.control_dependencies([tf.debugging.Assert(is_png | is_jpeg, ["neither JPEG nor PNG"])]):
-            size = tf.cond(is_png, lambda: _png_size(encoded), lambda: tf.image.extract_jpeg_shape(encoded)[:2])
+        begins = [_has(encoded, *places) for places in PICTURES]
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_any(begins), ["no picture"])]):
+            kind = tf.argmax(tf.cast(begins, tf.int32), output_type=tf.int32)
+        headers = [functools.partial(header, encoded) for header, _ in PICTURES.values()]
+        cut, size, orientation = tf.switch_case(kind, headers)
         pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-        with tf.control_dependencies([tf.debugging.Assert((pixels > 0) & (pixels <= MAX_PIXELS), [size])]):
-            image = tf.cond(is_png, lambda: _png(encoded), lambda: _jpeg(encoded))
-        image = tf.cast(image, tf.int32)
+        legal = (pixels > 0) & (pixels <= MAX_PIXELS) & tf.reduce_all(size > 0)
+        with tf.control_dependencies([tf.debugging.Assert(legal, [size])]):
+            image = tf.switch_case(kind, [functools.partial(_pixels, read, cut) for _, read in PICTURES.values()])
+        image = tf.cast(upright(image, orientation), tf.int32)
         if channels == 1:
             image = (tf.tensordot(image, tf.constant([19595, 38470, 7471]), 1)[..., None] + 0x8000) // 2**16
         image = tf.cast(image, tf.float32)
@@ -72,9 +87,19 @@ def image_decoder(shape):
     return decode, {"image": ((1, height, width, channels), tf.float32)}
 
 
-def _png_size(encoded):
-    """(H, W) as the header says, which is always the first chunk."""
-    return tf.reverse(tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False), [0])
+def _has(encoded, place, magic):
+    """Whether a file has these bytes at a place."""
+    end = place + len(magic)
+    return tf.cond(
+        tf.strings.length(encoded) >= end,
+        lambda: tf.equal(tf.strings.substr(encoded, place, len(magic)), magic),
+        lambda: False,
+    )
+
+
+def _pixels(read, encoded):
+    """(h, w, 3) uint8."""
+    return tf.ensure_shape(read(encoded), (None, None, 3))
 
 
 def _jpeg(encoded):
@@ -82,10 +107,45 @@ def _jpeg(encoded):
 
 
 def _png(encoded):
-    """(h, w, 3) uint8, black behind what is transparent."""
-    image = tf.cast(tf.io.decode_png(encoded, channels=4), tf.int32)
+    """TensorFlow 2.21 makes up a wrong fourth channel where pixels have fewer than 8 bits."""
+    return tf.cond(
+        png_has_alpha(encoded),
+        lambda: _on_black(tf.io.decode_png(encoded, channels=4)),
+        lambda: tf.io.decode_png(encoded, channels=3),
+    )
+
+
+def _gif(encoded):
+    return tf.io.decode_gif(encoded)[0]
+
+
+def _bmp(encoded):
+    """What may stand in a fourth channel means nothing."""
+    image = tf.image.decode_image(encoded, expand_animations=False)
+    return tf.concat([image] * 3, axis=-1)[..., :3]
+
+
+def _webp(encoded):
+    image = tf.image.decode_image(encoded, expand_animations=False)
+    opaque = tf.fill(tf.concat([tf.shape(image)[:2], [1]], 0), tf.constant(255, tf.uint8))
+    return _on_black(tf.concat([image, opaque], axis=-1)[..., :4])
+
+
+def _on_black(image):
+    """(h, w, 4) uint8 -> (h, w, 3), black behind what is transparent."""
+    image = tf.cast(image, tf.int32)
     product = image[..., :3] * image[..., 3:] + 128  # divided by 255 and rounded
     return tf.cast((product // 256 + product) // 256, tf.uint8)
+
+
+# {where a format is known by which bytes: (what reads the header, what decodes)}
+PICTURES = {
+    (0, b"\xff\xd8\xff"): (jpeg_header, _jpeg),
+    (0, b"\x89PNG\r\n\x1a\n"): (png_header, _png),
+    (0, b"GIF8"): (gif_header, _gif),
+    (0, b"BM"): (bmp_header, _bmp),
+    (8, b"WEBP"): (webp_header, _webp),
+}
 
 
 def _averaged(image, size, axis):
@@ -105,8 +165,9 @@ def _averaged(image, size, axis):
 def wav_decoder(shape):
     """A function of the bytes of a WAV file that returns its windows, as they are tested.
 
-    As `read_audio` and `clip_of`: channels are averaged, and K windows are spread evenly over the file. The samples
-    must have 16 bits and the model's rate: nothing is resampled.
+    As `read_audio` and `clip_of`: channels are averaged, what has another rate is resampled, and K windows are spread
+    evenly over the file. Refused are files of more than `MAX_WAV_BYTES`, of samples that have not 16 bits, or of a rate
+    outside `MIN_RATE` to `MAX_RATE` or with next to no common divisor with the model's, see `resample`.
 
     Returns:
         The function, which returns `{"samples": (K, window) float32, "length": (K,) int32}` and which windows exist.
@@ -118,11 +179,12 @@ def wav_decoder(shape):
         is_small = tf.strings.length(encoded) <= MAX_WAV_BYTES
         with tf.control_dependencies([tf.debugging.Assert(is_small, ["too long"])]):
             samples, own_rate = tf.audio.decode_wav(encoded)  # (S, channels)
-        sound = tf.reduce_mean(samples, axis=1)[:kept]
-        length = tf.shape(sound)[0]
-        usable = tf.equal(own_rate, rate) & (length > 0)
+        usable = (own_rate >= MIN_RATE) & (own_rate <= MAX_RATE) & (tf.size(samples) > 0)
         with tf.control_dependencies([tf.debugging.Assert(usable, [own_rate])]):
-            stored = tf.round(sound * 32768.0)
+            sound = tf.reduce_mean(samples[: samples_for(kept, own_rate, rate)], axis=1)
+        sound = tf.cond(tf.equal(own_rate, rate), lambda: sound, lambda: resample(sound, own_rate, rate))[:kept]
+        length = tf.shape(sound)[0]
+        stored = tf.clip_by_value(tf.round(sound * 32768.0), -32768.0, 32767.0)
         example = {"samples": tf.pad(stored, [[0, kept - length]]), "length": length}
         count = tf.clip_by_value(tf.cast(tf.math.ceil(length / window), tf.int32), 1, most)
         clips = [clip_of(example, shape, tf.minimum(number, count - 1), count) for number in range(most)]

@@ -4,17 +4,23 @@ import base64
 import http.client
 import json
 import random
+import re
+import ssl
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require, require_above, require_positive
+from keras_perceiver.export.batching import LARGEST_REQUEST
+from keras_perceiver.export.shelf import check_name
 
-BATCH = 32  # examples a request: what the server's batching takes at once
+BATCH = LARGEST_REQUEST  # examples a request
+SCHEMES = ("grpc", "grpcs", "http", "https")
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # seconds before a request is tried again, doubled each time
 
 
@@ -23,33 +29,39 @@ class Unavailable(Exception):
 
 
 class ServedModel:
-    """A model behind a server.
+    """A model behind a server; several threads may ask it at once.
 
     A request that fails because the server is not available is sent again, up to `attempts` times and as long as
     `timeout` leaves time, after waits that double and vary. Nothing else is sent twice.
 
     Args:
-        server: "HOST:PORT" for gRPC (8500 is usual), or "http://HOST:PORT" for REST (8501).
-        name: of the model.
-        version: a number, the label of a version, or None for what the server takes.
+        server: "HOST:PORT" for gRPC (8500 is usual), "grpcs://HOST:PORT" for gRPC with TLS, "http://HOST:PORT" for REST
+            (8501) or "https://HOST:PORT" for REST with TLS.
+        name: of the model, as on the shelf.
+        version: a number, the label of a version, or None for what the server takes: its highest version, which need
+            not be the stable one.
         timeout: seconds for one request, with all its attempts.
         attempts: at least one.
+        certificates: path of a PEM file of the authorities that TLS trusts; None for those of gRPC or of the system.
 
     Raises:
         InputError: where an argument is illegal, or gRPC is asked for and the package of the protos is not installed.
     """
 
-    def __init__(self, server, name, *, version=None, timeout=10.0, attempts=4):
+    def __init__(self, server, name, *, version=None, timeout=10.0, attempts=4, certificates=None):
         require_above(0, timeout=timeout)
         require_positive(attempts=attempts)
         url = urllib.parse.urlsplit(server if "//" in server else f"grpc://{server}")
-        legal = (
-            url.scheme in ("grpc", "http", "https") and bool(url.hostname) and _has_port(url) and url.path in ("", "/")
-        )
+        legal = url.scheme in SCHEMES and bool(url.hostname) and _has_port(url) and url.path in ("", "/")
         require(legal, "`server` must be HOST:PORT for gRPC, or http://HOST:PORT for REST", server=server)
+        check_name(name)
+        version = int(version) if str(version).isdecimal() else version
+        legal = version is None or isinstance(version, int) or re.fullmatch(r"[A-Za-z0-9_-]+", version) is not None
+        require(legal, "`version` must be a number, or a label of letters, digits, '_' and '-'", version=version)
+        roots = None if certificates is None else _certificates(certificates)
         self.server, self.name, self.version = server, name, version
         self.timeout, self.attempts = timeout, attempts
-        self._ask = _grpc(url, name, version) if url.scheme == "grpc" else _rest(url, name, version)
+        self._ask = (_grpc if url.scheme.startswith("grpc") else _rest)(url, name, version, roots)
 
     def ask(self, inputs, signature="serving_default"):
         """Sends inputs in batches of `BATCH` and joins the answers.
@@ -62,7 +74,8 @@ class ServedModel:
             `{output: (n, ..) array}`.
 
         Raises:
-            InputError: where an array is not finite, the server cannot be reached in time, or refuses, with its reason.
+            InputError: where an array is not finite, the server cannot be reached in time, refuses, with its reason, or
+                answers for another model or with another number of rows.
         """
         counts = {len(value) for value in inputs.values()}
         require(
@@ -75,7 +88,12 @@ class ServedModel:
         answers = []
         for start in range(0, counts.pop(), BATCH):
             some = {name: value[start : start + BATCH] for name, value in inputs.items()}
-            answers.append(self._patiently(some, signature))
+            answer, rows = self._patiently(some, signature), len(next(iter(some.values())))
+            shapes = {key: value.shape for key, value in answer.items()}
+            legal = bool(shapes) and all(shape[:1] == (rows,) for shape in shapes.values())
+            rule = f"The server {self.server!r} must answer with a row for each of {rows} examples"
+            require(legal, rule, shapes=shapes)
+            answers.append(answer)
         return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
     def _patiently(self, inputs, signature):
@@ -103,7 +121,18 @@ def _has_port(url):
         return False
 
 
-def _grpc(url, name, version):
+def _certificates(path):
+    """The content of a PEM file."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"`certificates` must be a file that can be read. {error}") from error
+    is_pem = b"BEGIN CERTIFICATE" in content
+    require(is_pem, "`certificates` must be a PEM file of certificates", certificates=str(path))
+    return content
+
+
+def _grpc(url, name, version, roots):
     """A function of (inputs, signature, seconds) that asks by gRPC."""
     try:
         import grpc
@@ -113,10 +142,16 @@ def _grpc(url, name, version):
             "gRPC needs the protos of TensorFlow Serving. `pip install keras-perceiver[serving]` brings them; "
             "`--server http://HOST:8501` does without."
         ) from error
-    channel = grpc.insecure_channel(
-        f"{url.hostname}:{url.port}",
-        options=[("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)],
-    )
+    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    options = [
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.initial_reconnect_backoff_ms", round(1000 * FIRST_WAIT)),  # or attempts of ours meet no attempt of its
+    ]
+    if url.scheme == "grpcs":
+        channel = grpc.secure_channel(f"{host}:{url.port}", grpc.ssl_channel_credentials(roots), options)
+    else:
+        channel = grpc.insecure_channel(f"{host}:{url.port}", options)
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
     def ask(inputs, signature, seconds):
@@ -135,15 +170,19 @@ def _grpc(url, name, version):
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
                 raise Unavailable(said) from error
             raise InputError(f"The server at {url.netloc} did not answer for the model {name!r}. {said}") from error
+        found = answer.model_spec.name or name
+        require(found == name, f"The server at {url.netloc} must answer for the model {name!r}", model=found)
         return {key: tf.make_ndarray(tensor) for key, tensor in answer.outputs.items()}
 
     return ask
 
 
-def _rest(url, name, version):
+def _rest(url, name, version, roots):
     """The same by REST; numbers travel as text, in all their digits."""
     part = "" if version is None else f"/{'versions' if isinstance(version, int) else 'labels'}/{version}"
-    address = f"{url.scheme}://{url.netloc}/v1/models/{urllib.parse.quote(name)}{part}:predict"
+    address = f"{url.scheme}://{url.netloc}/v1/models/{name}{part}:predict"
+    trusted = ssl.create_default_context(cadata=roots and roots.decode("ascii", "replace"))
+    context = trusted if url.scheme == "https" else None
 
     def plain(value):
         if isinstance(value, np.ndarray):
@@ -156,7 +195,7 @@ def _rest(url, name, version):
             address, json.dumps(content).encode(), {"Content-Type": "application/json"}, method="POST"
         )
         try:
-            with urllib.request.urlopen(request, timeout=seconds) as answer:
+            with urllib.request.urlopen(request, timeout=seconds, context=context) as answer:
                 outputs = json.load(answer)["outputs"]
         except urllib.error.HTTPError as error:
             said = f"{error.code}: {error.read(1000).decode(errors='replace')}"
@@ -169,6 +208,9 @@ def _rest(url, name, version):
             raise Unavailable(str(error)) from error
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"The server at {url.netloc} must answer as TensorFlow Serving does. {error!r}") from error
-        return {key: np.asarray(value) for key, value in outputs.items()}
+        try:
+            return {key: np.asarray(value) for key, value in outputs.items()}
+        except (ValueError, AttributeError) as error:  # rows of different length
+            raise InputError(f"The server at {url.netloc} must answer with arrays. {error}") from error
 
     return ask

@@ -9,6 +9,7 @@ from keras_perceiver.data.decoding import decode_examples
 from keras_perceiver.data.pipeline import fields
 
 EMBEDDING = "latent_mean"  # the layer of a Perceiver that takes the latent array
+XLA = "serving_xla"  # the endpoint that is `serving_default` compiled
 
 
 class Served:
@@ -37,10 +38,10 @@ class Served:
             outputs |= {"latent_array": layer.input, "latent_mean": layer.output}
         self._outputs = keras.Model(self.model.input, outputs)
 
-    def module(self):
+    def module(self, xla=False):
         """`(tf.Module that holds the weights, {endpoint: tf.function with its signature})`: what is to be saved.
 
-        The model is traced once, for all endpoints.
+        The model is traced once, for all endpoints but the one that XLA compiles, which is there if `xla`.
         """
         module = tf.Module()
         module.weights = [weight.value for weight in self.model.variables]
@@ -50,6 +51,13 @@ class Served:
         def serving_default(inputs):
             """Raw arrays -> `logits` and `probabilities`, (B, classes)."""
             logits = forward(inputs)["logits"]
+            return {"logits": logits, "probabilities": self.probabilities(logits)}
+
+        compiled = tf.function(self.forward, input_signature=arrays, autograph=False, jit_compile=True)
+
+        def serving_xla(inputs):
+            """As `serving_default`; compiled for each batch size when it is first asked for."""
+            logits = compiled(inputs)["logits"]
             return {"logits": logits, "probabilities": self.probabilities(logits)}
 
         def from_bytes(inputs):
@@ -75,6 +83,8 @@ class Served:
             endpoints["from_bytes"] = tf.function(from_bytes, input_signature=files, autograph=False)
         if self.is_perceiver:
             endpoints["embed"] = tf.function(embed, input_signature=arrays, autograph=False)
+        if xla:
+            endpoints[XLA] = tf.function(serving_xla, input_signature=arrays, autograph=False)
         return module, endpoints
 
     def forward(self, inputs):
@@ -90,11 +100,12 @@ class Served:
     def describe(self, endpoints):
         """What each endpoint takes and answers, one line for people: `{endpoint: line}`."""
         arrays = ", ".join(f"`{n}` (B{''.join(f', {d}' for d in s)}) {t}" for n, (s, t) in self.inputs.items())
-        files = "JPEG or PNG" if self.kind.name == "image" else "WAV"
+        files = "JPEG, PNG, GIF, BMP or WebP" if self.kind.name == "image" else "WAV"
         lines = {
             "serving_default": f"{arrays} -> `logits`, `probabilities` (B, classes)",
             "from_bytes": f"`encoded` (B) strings, {files} files -> the same, and `valid` (B): which could be read",
             "embed": f"{arrays} -> `latent_array` (B, N, D), `latent_mean` (B, D)",
+            XLA: f"{arrays} -> `logits`, `probabilities` (B, classes), compiled by XLA",
         }
         return {name: line for name, line in lines.items() if name in endpoints}
 

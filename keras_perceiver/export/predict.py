@@ -31,13 +31,13 @@ class SavedClassifier:
         folder: `<shelf>/<name>/<version>/`, or `<shelf>/<name>/` for its newest version.
         server: see `ServedModel`: who is asked in place of the SavedModel, which then says alone what the model takes
             and what its classes are called; None for none.
-        timeout: seconds for one request to the server.
+        connection: other arguments of `ServedModel`: `version`, `timeout`, `attempts`, `certificates`.
 
     Raises:
         InputError: where the folder is not such a SavedModel.
     """
 
-    def __init__(self, folder, server=None, timeout=10.0):
+    def __init__(self, folder, server=None, **connection):
         self.folder, artefact_format = find_export(folder, argument="saved_model")
         require(artefact_format == "saved_model", "`saved_model` must be a SavedModel", saved_model=str(folder))
         description = read_description(self.folder, artefact_format)
@@ -48,10 +48,11 @@ class SavedClassifier:
             self.input_shape = tuple(description["input"]["shape"])
         except (KeyError, TypeError) as error:
             raise InputError(f"The description of {str(folder)!r} must be keras-perceiver's own. {error!r}") from error
+        require(server is not None or not connection, "These arguments are for `server`", arguments=sorted(connection))
         if server is None:
             self._ask = self._load()
         else:
-            self._ask = ServedModel(server, description["name"], timeout=timeout).ask
+            self._ask = ServedModel(server, description["name"], **connection).ask
 
     def logits(self, inputs):
         """What the model takes, an array such as (B, H, W, c) or `{input: array}` -> (B, classes) float32."""
@@ -74,7 +75,12 @@ class SavedClassifier:
         specs = self.modality.served(self.input_shape)
         inputs = inputs if isinstance(inputs, dict) else fields(np.asarray(inputs))
         inputs = inputs if isinstance(inputs, dict) else {next(iter(specs)): inputs}
-        return self._ask({name: tf.cast(inputs[name], dtype).numpy() for name, (_, dtype) in specs.items()})
+        arrays = {name: tf.cast(inputs[name], dtype).numpy() for name, (_, dtype) in specs.items()}
+        answer, expected = self._ask(arrays), (len(next(iter(arrays.values()))), len(self.class_names))
+        shapes = {name: np.shape(answer.get(name)) for name in ("logits", "probabilities")}
+        legal = all(shape == expected for shape in shapes.values())
+        require(legal, f"A model of {expected[1]} classes must answer with rows of as many numbers", **shapes)
+        return answer
 
     def _load(self):
         """A function of `{input: array}` that asks the SavedModel here."""
@@ -92,7 +98,7 @@ class SavedClassifier:
         return ask
 
 
-def predict(saved_model, files, *, top=3, invert=False, server=None, timeout=10.0):
+def predict(saved_model, files, *, top=3, invert=False, server=None, **connection):
     """The best classes for each file.
 
     Args:
@@ -100,14 +106,14 @@ def predict(saved_model, files, *, top=3, invert=False, server=None, timeout=10.
         files: paths of pictures or sounds; each is turned to the model's channels, size or rate, and range.
         top: how many classes to name per file.
         invert: for dark ink on white, where the model has seen light ink on black.
-        server, timeout: see `SavedClassifier`.
+        server, connection: see `SavedClassifier`.
 
     Returns:
         A list of `Prediction`, one per file.
     """
     require_positive(top=top)
     require(len(files) > 0, "`files` must name at least one file", files=list(files))
-    model = SavedClassifier(saved_model, server, timeout)
+    model = SavedClassifier(saved_model, server, **connection)
     is_picture = model.modality.name == "image"
     require(is_picture or not invert, "`invert` is for models of pictures", modality=model.modality.name)
     options, rows = ({"invert": invert} if is_picture else {}), []

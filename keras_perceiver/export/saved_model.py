@@ -39,19 +39,23 @@ def export_saved_model(
     shape=None,
     settings=None,
     multi_label=False,
+    xla=False,
     examples=None,
     provenance=None,
 ):
     """Exports a classifier to `<shelf>/<name>/<version>/`, the layout of TF Serving.
 
-    Endpoints, each with an open batch, without XLA, and with float32 outputs by name, see `Served`:
+    Endpoints, each with an open batch and with float32 outputs by name, see `Served`:
 
     - `serving_default` takes raw arrays: of pictures `image`, (B, H, W, c) float32 in [0, 255]; of sounds `samples`,
       (B, window) float32 in [-1, 1] at the model's rate, and `length`, (B,) int32, how many of them are real. It
       returns `logits` and `probabilities`, (B, classes).
-    - `from_bytes`, for pictures and sounds, takes `encoded`, (B,) JPEG and PNG or WAV files, and returns `valid`, (B,)
-      bool, as well: where a file cannot be read, its row is zero.
+    - `from_bytes`, for pictures and sounds, takes `encoded`, (B,) files (JPEG, PNG, GIF, BMP and WebP, or WAV), and
+      returns `valid`, (B,) bool, as well: where a file cannot be read, its row is zero.
     - `embed`, of a Perceiver, takes raw arrays and returns `latent_array`, (B, N, D), and `latent_mean`, (B, D).
+    - `serving_xla`, with `xla`, is `serving_default` compiled by XLA, for each batch size when it is first asked for.
+      A server must be started with `--xla_cpu_compilation_enabled`, or it does not load the model at all, as it cannot
+      be warmed up; `write_serving_config` sees to it. The other endpoints are without XLA.
 
     A batch may be empty. A number that is not finite makes the answer of its own example not finite.
 
@@ -70,6 +74,7 @@ def export_saved_model(
         shape: how examples enter the model, see `Modality`; None for the shape of its one input.
         settings: dictionary of arguments of the modality's `preprocess`: those of the training.
         multi_label: whether probabilities are each class' own, and do not sum to one.
+        xla: whether there is an endpoint that XLA compiles.
         examples: `{input: (n, ..)}` raw examples for the gate, held out from training; None for noise.
         provenance: dictionary of what JSON can hold: `data`, `configuration`, `metrics`, `licence`.
 
@@ -82,10 +87,10 @@ def export_saved_model(
     """
     check_name(name)
     served = Served(model, modality=modality, shape=shape, settings=settings, multi_label=multi_label)
-    description = describe_export(served, name, class_names, provenance)
+    module, endpoints = served.module(xla)
+    description = {**describe_export(served, name, class_names, provenance), "endpoints": list(endpoints)}
     FreshProcess.of("saved_model")  # starts while the model is written
     with new_version(shelf, name) as (folder, published):
-        module, endpoints = served.module()
         tf.saved_model.save(module, folder, signatures=endpoints)
         extra = folder / "assets.extra"
         extra.mkdir()

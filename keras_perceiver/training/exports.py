@@ -12,7 +12,7 @@ from keras_perceiver.training.metrics import classification_metrics, multi_label
 from keras_perceiver.training.runs import Run
 
 FORMATS = ("saved_model", "litert")
-HELD_OUT = 16  # test examples that a SavedModel is compared on
+HELD_OUT = 7  # test examples that a SavedModel is compared on
 MEASURED = 1000  # test examples that a LiteRT file is measured on
 MARK = "export"  # a file among a run's checkpoints
 CALIBRATION = 200  # training examples from which "int8" learns ranges
@@ -23,6 +23,7 @@ def export_run(
     *,
     export_format="saved_model",
     quantize="none",
+    xla=False,
     shelf="saved_models",
     licence=None,
     max_points_lost=None,
@@ -34,6 +35,7 @@ def export_run(
         run: the run folder.
         export_format: "saved_model" or "litert".
         quantize: key of `QUANTIZE`, of a LiteRT file.
+        xla: whether a SavedModel has an endpoint that XLA compiles.
         shelf: the folder that holds exported models.
         licence: of weights and data, for the model card.
         max_points_lost: see `export_litert`.
@@ -51,13 +53,14 @@ def export_run(
     for_litert = {"quantize": None if quantize == "none" else quantize, "max_points_lost": max_points_lost}
     given = [name for name, value in for_litert.items() if value is not None]
     require(export_format == "litert" or not given, 'These options are for `export_format="litert"`', options=given)
+    require(export_format == "saved_model" or not xla, '`xla` is for `export_format="saved_model"`', xla=xla)
     run = Run(run)
     config, metrics = run.config(), run.read_json("metrics.json")
     source = reload_source(run, config) if data is None else data
     run.require_same({"source": source.description()})
     model = keras.models.load_model(run.model_path)
     if export_format == "saved_model":
-        return export_model(model, source, config, metrics, shelf=shelf, licence=licence)
+        return export_model(model, source, config, metrics, shelf=shelf, licence=licence, xla=xla)
     examples, labels = raw_examples(source, "test", MEASURED)
     return export_litert(
         model,
@@ -91,13 +94,13 @@ def export_once(run, model, source, config, metrics, *, shelf):
     return export_model(model, source, config, metrics, shelf=shelf, mark=mark).folder
 
 
-def export_model(model, source, config, metrics, *, shelf, licence=None, mark=None):
+def export_model(model, source, config, metrics, *, shelf, licence=None, xla=False, mark=None):
     """The SavedModel of a run whose parts are at hand, compared on examples of its test split."""
     examples, _ = raw_examples(source, "test", HELD_OUT)
     described = _described(source, config, metrics, licence)
     if mark is not None:
         described["provenance"]["export"] = mark
-    return export_saved_model(model, **described, shelf=shelf, examples=examples)
+    return export_saved_model(model, **described, shelf=shelf, xla=xla, examples=examples)
 
 
 def _described(source, config, metrics, licence=None):

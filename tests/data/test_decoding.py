@@ -1,22 +1,26 @@
 """Files decoded in a graph are the numbers of the readers that training has."""
 
+import functools
 import io
 
+import fuzz_images
 import numpy as np
 import pytest
 import tensorflow as tf
+from fuzz import mutants
 from PIL import Image
 
 from keras_perceiver.data import MODALITIES, read_image
 from keras_perceiver.data.decoding import decode_examples, encode_image, encode_wav
+from tests.layer_checks import thorough
 from tests.sounds import sine, wav_bytes
 
 RNG = np.random.default_rng(0)
 
 
-def encoded(image, kind):
+def encoded(image, kind, **options):
     stream = io.BytesIO()
-    image.save(stream, kind)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -29,6 +33,8 @@ def test_pictures_are_those_of_the_reader(shape):
     ]
     smooth = np.add.outer(2 * np.arange(40.0), 3 * np.arange(31.0)).astype(np.uint8)
     pngs.append(encoded(Image.fromarray(smooth).convert("P"), "PNG"))
+    colour = Image.fromarray(RNG.integers(0, 256, (6, 9, 4), np.uint8)).quantize(11)  # 4 bits a pixel
+    pngs += [encoded(colour, "PNG"), encoded(colour.convert("1"), "PNG"), encoded(colour, "PNG", transparency=3)]
     jpegs = [encoded(Image.fromarray(x), "JPEG") for x in (smooth, np.stack([smooth, smooth // 2, 255 - smooth], -1))]
     clips, _, valid = decode_examples(*MODALITIES["image"].decoder(shape), tf.constant([*pngs, *jpegs]))
     assert valid.numpy().all()
@@ -41,6 +47,63 @@ def test_pictures_are_those_of_the_reader(shape):
     assert difference[len(pngs) :].max() <= 6  # the reader lets the JPEG decoder do the first half of the shrinking
 
 
+def test_pictures_of_every_format_are_those_of_the_reader_and_others_are_refused():
+    """GIF, BMP and WebP; the camera's orientation; and what would be misread, take gigabytes or break the process."""
+    shape = (13, 11, 3)
+    pixels = RNG.integers(0, 256, (13, 11, 4), np.uint8)
+    pixels[..., 3] = np.where(pixels[..., 3] < 99, 0, 255)
+    clear, colour, grey = (Image.fromarray(x) for x in (pixels, pixels[..., :3], pixels[..., 0]))
+    films = {"save_all": True, "append_images": [colour.rotate(90), grey, clear]}
+    good = [encoded(image, "GIF") for image in (clear, colour, grey, colour.quantize(5))]
+    good += [encoded(colour, "GIF", **films), encoded(clear, "GIF", **films)]
+    good += [encoded(image, "BMP") for image in (clear, colour, grey)]
+    good += [encoded(image, "WEBP", lossless=lossless) for image in (clear, colour, grey) for lossless in (True, False)]
+    slope = Image.fromarray(np.add.outer(11 * np.arange(13), 7 * np.arange(11)).astype(np.uint8))
+    for orientation in (0, *range(1, 10)):
+        exif = Image.Exif()
+        exif[0x010F], exif[0x0112] = "maker", orientation
+        good += [encoded(slope, "JPEG", exif=exif, quality=95), encoded(slope, "PNG", exif=exif)]
+        good.append(encoded(slope, "WEBP", exif=exif, lossless=True))
+    big_endian = Image.Exif()
+    big_endian.endian, big_endian[0x0112] = ">", 6
+    good.append(encoded(slope, "JPEG", exif=big_endian, quality=95))
+    part = bytearray(encoded(grey, "GIF"))
+    part[6:8] = (12).to_bytes(2, "little")  # a canvas wider than the picture
+    frames = Image.new("P", (4000, 4000))
+    bad = [
+        encoded(colour.quantize(5), "BMP"),  # a palette of colours
+        encoded(grey.convert("1"), "BMP"),
+        encoded(colour, "WEBP", **films),  # TensorFlow 2.21 writes behind the end of its memory
+        bytes(part),
+        encoded(Image.new("P", (6000, 6000)), "GIF"),
+        good[0][:40],
+        b"GIF89a",
+        b"BM",
+        b"RIFF\0\0\0\0WEBP",
+        b"\xff\xd8\xff\xe1",
+        good[-1][:-40],
+    ]
+    many = encoded(frames, "GIF", save_all=True, append_images=[Image.new("P", (4000, 4000), i) for i in range(1, 9)])
+    clips, _, valid = decode_examples(*MODALITIES["image"].decoder(shape), tf.constant([*good, *bad, many]))
+    np.testing.assert_array_equal(valid, [True] * len(good) + [False] * len(bad) + [True])
+    for i, file in enumerate(good):
+        assert np.abs(clips["image"][i, 0] - read_image(file, shape)).max() <= 1, i
+    assert (np.ptp(clips["image"][: len(good)], axis=(0, 1)) > 50).all()
+    assert not clips["image"][len(good) : -1].numpy().any()
+
+
+@pytest.mark.parametrize("count", [20, *thorough([2000])], ids=str)
+def test_mutants_of_pictures_end_in_an_example_or_are_refused(count):
+    """What a decoder does with memory that is not its own would end this process."""
+    decode = tf.function(functools.partial(decode_examples, *MODALITIES["image"].decoder((5, 7, 3))))
+    for number, content in enumerate(fuzz_images.valid_files().values()):
+        some = list(mutants(content, count, number))
+        for start in range(0, count, 20):
+            clips, _, valid = decode(tf.constant(some[start : start + 20]))
+            assert ((clips["image"] >= 0) & (clips["image"] <= 255)).numpy().all()
+            assert not clips["image"][~valid].numpy().any()
+
+
 def test_a_picture_comes_back_from_its_file():
     image = RNG.integers(0, 256, (5, 7, 3)).astype(np.float32)
     np.testing.assert_array_equal(read_image(encode_image({"image": image}, (5, 7, 3)), (5, 7, 3)), image)
@@ -51,9 +114,10 @@ def test_sounds_are_cut_into_the_windows_that_are_tested():
     lengths = (100, 160, 161, 390, 900)
     sounds = [np.stack([sine(440 + n, n / 8000, 8000), sine(900, n / 8000, 8000)], 1) for n in lengths]
     files = [wav_bytes(sound, 8000) for sound in sounds]
-    bad = [wav_bytes(sounds[0], 16000), files[0][:20], wav_bytes(sounds[0], 8000, width=1), b"RIFF"]
+    bad = [wav_bytes(sounds[0], 8001), files[0][:20], wav_bytes(sounds[0], 8000, width=1), b"RIFF"]
+    bad.append(wav_bytes(sounds[0], 999))
     clips, exists, valid = decode_examples(*kind.decoder(shape), tf.constant([*files, *bad]))
-    np.testing.assert_array_equal(valid, [True] * 5 + [False] * 4)
+    np.testing.assert_array_equal(valid, [True] * 5 + [False] * 5)
     for i, file in enumerate(files):
         example = kind.read(file, shape)
         count = kind.count_of(example, shape)
@@ -63,6 +127,30 @@ def test_sounds_are_cut_into_the_windows_that_are_tested():
             window = kind.clip(example_fields, shape, number, count)
             np.testing.assert_allclose(clips["samples"][i, number], window["samples"], atol=1.1 / 32768)
             assert clips["length"][i, number] == window["length"]
+
+
+@pytest.mark.parametrize("rate", [8000, 48000])
+def test_sounds_of_another_rate_are_resampled_as_by_the_reader(rate):
+    """FFmpeg rounds places of its filter to 1,024ths of a sample: a ten-thousandth of the range is its own."""
+    shape, kind, files = (rate, rate, 2 * rate), MODALITIES["audio"], []
+    for own, seconds in ((11025, 0.7), (44100, 1.7), (96000, 0.3), (8000, 2.5), (16000, 0.001)):
+        sound = 0.3 * sine(440, seconds, own) + 0.2 * sine(1999, seconds, own)
+        files.append(wav_bytes(sound + 0.05 * RNG.normal(size=sound.shape), own))
+    clips, exists, valid = decode_examples(*kind.decoder(shape), tf.constant(files))
+    assert valid.numpy().all()
+    for i, file in enumerate(files):
+        example = kind.read(file, shape)
+        count = kind.count_of(example, shape)
+        assert exists[i].numpy().sum() == count
+        example_fields = {name: tf.constant(example[name]) for name in example.dtype.names}
+        for number in range(count):
+            window = kind.clip(example_fields, shape, number, count)
+            length = int(window["length"])
+            assert clips["length"][i, number] == length
+            far = 100 if example["length"] == shape[2] else 0  # the reader has heard what comes behind the last sample
+            np.testing.assert_allclose(
+                clips["samples"][i, number, : length - far], window["samples"][: length - far], atol=3e-4
+            )
 
 
 def test_a_sound_comes_back_from_its_file():

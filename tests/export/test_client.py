@@ -5,6 +5,10 @@ No TensorFlow Serving runs here: what is tested is what the client sends, and wh
 
 import base64
 import json
+import resource
+import shutil
+import socket
+import subprocess
 import threading
 import time
 from concurrent import futures
@@ -18,6 +22,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.export import SavedClassifier, ServedModel, client
+from tests.layer_checks import thorough
 
 RNG = np.random.default_rng(0)
 
@@ -26,7 +31,7 @@ class Double(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Answers with `answer` of the inputs; first with `faults`, one a request."""
 
     def __init__(self):
-        self.faults, self.requests, self.pause = [], [], 0.0
+        self.faults, self.requests, self.pause, self.name = [], [], 0.0, None
 
     def answer(self, inputs):
         rows = np.stack([np.asarray(x, np.float32).reshape(len(x), -1).sum(axis=1) for x in inputs.values()], axis=1)
@@ -39,6 +44,7 @@ class Double(prediction_service_pb2_grpc.PredictionServiceServicer):
             context.abort(self.faults.pop(0), "said the double")
         inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
         response = predict_pb2.PredictResponse()
+        response.model_spec.name = self.name or request.model_spec.name
         for name, value in self.answer(inputs).items():
             response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
         return response
@@ -76,7 +82,7 @@ def rest_double(double):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    double.address = f"http://127.0.0.1:{server.server_address[1]}"
+    double.address, double.rest = f"http://127.0.0.1:{server.server_address[1]}", server
     yield double
     server.shutdown()
     server.server_close()
@@ -174,6 +180,156 @@ def test_a_classifier_behind_a_server_gives_the_answers_of_the_one_on_the_shelf(
     local = SavedClassifier(exported[1].folder)
     double.answer = local._ask
     pictures = RNG.uniform(0, 255, (3, *local.input_shape)).astype(np.float32)
-    remote = SavedClassifier(exported[1].folder, server=double.address)
+    remote = SavedClassifier(exported[1].folder, server=double.address, timeout=120.0)
     np.testing.assert_array_equal(remote.probabilities(pictures), local.probabilities(pictures))
     assert double.requests[0].model_spec.name == "animals"
+
+
+@pytest.fixture
+def half_closed():
+    """The address of a server that takes a connection, says this, and closes it: (address, answer, connections)."""
+    found = type("HalfClosed", (), {"answer": b"", "connections": 0})()
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                found.connections += 1
+                connection.recv(65536)
+                connection.sendall(found.answer)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    found.address = f"127.0.0.1:{listening.getsockname()[1]}"
+    yield found
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join()
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again_and_then_given_up(half_closed):
+    for answer in (b"", b'HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{"outputs"', b"HTTP/1.1 20"):
+        half_closed.answer, half_closed.connections = answer, 0
+        with pytest.raises(InputError, match="3 attempts failed"):
+            ServedModel(f"http://{half_closed.address}", "animals", attempts=3).ask(images(1))
+        assert half_closed.connections == 3
+    with pytest.raises(InputError, match=r"2 attempts failed.*UNAVAILABLE"):
+        ServedModel(half_closed.address, "animals", attempts=2).ask(images(1))
+    half_closed.answer = b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"a": 1}}'
+    with pytest.raises(InputError, match="must answer as TensorFlow Serving does"):
+        ServedModel(f"http://{half_closed.address}", "animals", attempts=3).ask(images(1))
+
+
+def test_a_server_that_comes_late_is_met(double):
+    """gRPC itself waits a second after a connection that failed: longer than our first attempts."""
+    spare = socket.create_server(("127.0.0.1", 0))
+    port = spare.getsockname()[1]
+    spare.close()
+    late = grpc.server(futures.ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 0)])
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(double, late)
+
+    def start():
+        late.add_insecure_port(f"127.0.0.1:{port}")
+        late.start()
+
+    timer = threading.Timer(0.3, start)
+    timer.start()
+    answer = ServedModel(f"127.0.0.1:{port}", "animals", attempts=8, timeout=30.0).ask(images(1))
+    timer.join()
+    late.stop(None).wait()
+    assert answer["logits"].shape == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["double", "rest_double"])
+def test_an_answer_of_another_shape_or_model_is_refused(kind, request, exported):
+    service = request.getfixturevalue(kind)
+    for wrong in ({"logits": np.zeros((3, 2))}, {}, {"logits": np.zeros((2, 2)), "probabilities": np.float32(1)}):
+        service.answer = lambda inputs, wrong=wrong: {name: np.asarray(x) for name, x in wrong.items()}
+        with pytest.raises(InputError, match="a row for each of 2 examples"):
+            ServedModel(service.address, "animals").ask(images(2))
+    classifier = SavedClassifier(exported[1].folder, server=service.address)
+    service.answer = lambda inputs: {"logits": np.zeros((2, 5)), "probabilities": np.zeros((2, 5))}
+    with pytest.raises(InputError, match=r"model of 3 classes must answer.*logits=\(2, 5\)"):
+        classifier.logits(np.zeros((2, 5, 7, 1), np.float32))
+    if kind == "double":
+        service.name = "plants"
+        with pytest.raises(InputError, match=r"must answer for the model 'animals'.*model='plants'"):
+            ServedModel(service.address, "animals").ask(images(2))
+
+
+def test_a_name_or_a_label_that_could_leave_its_place_is_refused(double, exported, tmp_path):
+    for name in ("../animals", "a/b", "", "animals:predict", "a?b"):
+        with pytest.raises(InputError, match="`name` must begin"):
+            ServedModel(double.address, name)
+    for version in ("../1", "a/b", "", "1:predict"):
+        with pytest.raises(InputError, match="`version` must be"):
+            ServedModel(double.address, "animals", version=version)
+    ServedModel(double.address, "animals", version="3").ask(images(1))
+    assert double.requests[-1].model_spec.version.value == 3
+    folder = shutil.copytree(exported[1].folder, tmp_path / "1")
+    description = folder / "assets.extra" / "perceiver.json"
+    description.write_text(description.read_text().replace('"animals"', '"../plants"'))
+    with pytest.raises(InputError, match="`name` must begin"):
+        SavedClassifier(folder, server=double.address)
+    with pytest.raises(InputError, match="are for `server`"):
+        SavedClassifier(exported[1].folder, version=1)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes a certificate, is not on the PATH")
+def test_tls_trusts_the_authorities_that_are_named_and_no_other(double, rest_double, tmp_path):
+    import ssl
+
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(double, server)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    rest_double.rest.socket = context.wrap_socket(rest_double.rest.socket, server_side=True)
+    rest_port = rest_double.rest.server_address[1]
+    for address in (f"grpcs://127.0.0.1:{port}", f"https://127.0.0.1:{rest_port}"):
+        asked = ServedModel(address, "animals", certificates=certificate, timeout=20.0).ask(images(2))
+        assert asked["logits"].shape == (2, 1)
+        with pytest.raises(InputError, match="must be reachable"):
+            ServedModel(address, "animals", attempts=1, timeout=5.0).ask(images(2))
+    server.stop(None).wait()
+    for path in (tmp_path / "nowhere", key):
+        with pytest.raises(InputError, match="`certificates` must be"):
+            ServedModel("grpcs://127.0.0.1:1", "animals", certificates=path)
+
+
+@pytest.mark.parametrize("count", [500, *thorough([10_000])], ids=str)
+def test_requests_from_many_threads_are_all_answered_and_memory_stays_flat(count, double):
+    """Each thread asks for sums that no other asks for. Memory is compared with that after a fifth of the requests."""
+    answered, lock, memory = [0], threading.Lock(), []
+    double.requests = type(
+        "Counter", (list,), {"append": lambda self, _: list.append(self, 0) if len(self) < 9 else 0}
+    )()
+    model = ServedModel(double.address, "animals", timeout=60.0)
+
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    def ask(thread):
+        for i in range(thread, count, 8):
+            value = np.full((1, 2, 3, 1), i, np.float32)
+            assert model.ask({"image": value})["logits"].item() == 6 * i
+            with lock:
+                answered[0] += 1
+                if answered[0] in (count // 5, count):
+                    memory.append(resident())
+
+    with futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(8)))
+    assert answered == [count]
+    assert memory[1] - memory[0] < 30 * 2**20

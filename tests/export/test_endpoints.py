@@ -3,6 +3,7 @@
 import ctypes
 import io
 import json
+import resource
 import struct
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import normalize_pixels, read_image
+from keras_perceiver.data import MODALITIES, normalize_pixels, read_image
 from keras_perceiver.export import export_saved_model, saved_model
-from keras_perceiver.export.endpoints import in_float32
+from keras_perceiver.export.endpoints import XLA, Served, in_float32
 from keras_perceiver.export.warm_up import BATCH_SIZES, WARM_UP
 from tests.small_classifier import NAMES, SHAPE, small_classifier
 
@@ -68,13 +69,16 @@ def test_what_has_the_wrong_rank_or_type_is_refused(loaded):
 
 
 def test_files_that_cannot_be_read_cost_the_others_nothing(endpoint, exported):
-    """A truncated JPEG, text, nothing, a GIF and a picture that would be a billion pixels, among good ones."""
+    """A truncated JPEG, text, nothing, and pictures that would be of a billion pixels, among good ones."""
     grey = Image.fromarray(RNG.integers(0, 256, (11, 13), np.uint8))
     colour = Image.fromarray(RNG.integers(0, 256, (9, 4, 3), np.uint8))
-    good = [encoded(grey, "PNG"), encoded(colour, "JPEG", quality=95), encoded(colour, "PNG")]
+    good = [encoded(grey, "PNG"), encoded(colour, "JPEG", quality=95), encoded(grey, "GIF")]
     huge = bytearray(encoded(grey, "PNG"))
     huge[16:24] = struct.pack(">II", 40_000, 40_000)
-    bad = [good[1][:-40], b"text", b"", encoded(grey, "GIF"), bytes(huge)]
+    large = bytearray(good[1])
+    start = large.index(b"\xff\xc0") + 5  # of the header of the picture
+    large[start : start + 4] = struct.pack(">HH", 20_000, 20_000)
+    bad = [good[1][:-40], b"text", b"", bytes(large), bytes(huge)]
     files = [good[0], *bad[:3], good[1], *bad[3:], good[2]]
     answer = endpoint("from_bytes", encoded=tf.constant(files))
     expected = np.array([file in good for file in files])
@@ -106,7 +110,7 @@ def test_the_graph_holds_neither_python_nor_xla(exported):
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     definition = SavedModel.FromString(content).meta_graphs[0].graph_def
-    functions = definition.library.function
+    functions = [function for _, part in definition.ListFields() for function in getattr(part, "function", ())]
     operations = {node.op for node in definition.node} | {n.op for f in functions for n in f.node_def}
     assert "MatMul" in operations or "BatchMatMulV2" in operations
     assert not [op for op in operations if "PyFunc" in op or "Xla" in op]
@@ -184,3 +188,75 @@ def test_a_model_of_any_precision_is_served_in_float32(policy):
     np.testing.assert_allclose(twin(images), reference(images), atol=1e-6)
     assert np.abs(twin(images) - tf.cast(model(images), tf.float32)).max() > 1e-4  # which the model itself is not
     assert in_float32(reference) is reference
+
+
+@pytest.mark.thorough
+def test_a_real_picture_of_400_million_pixels_is_refused_in_little_memory(endpoint):
+    content = encoded(Image.new("L", (20_000, 20_000), 77), "JPEG")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert not endpoint("from_bytes", encoded=tf.constant([content]))["valid"].any()
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 100 * 2**20
+
+
+SHAPES = {  # of each modality, with the settings of what stands before the model
+    "image": ((5, 7, 1), {}),
+    "audio": ((1280, 8000, 1280), {"num_mel_bins": 8}),
+    "video": ((2, 5, 4, 3), {}),
+    "audio_video": ((2, 5, 4, 3, 1280, 8000, 3), {"num_mel_bins": 8}),
+    "points": ((11, 3), {}),
+}
+
+
+@pytest.mark.parametrize("modality", SHAPES)
+def test_the_endpoint_that_xla_compiles_answers_as_the_other_with_masks_and_lengths(modality):
+    """Of an example half of which is masked, too; and what is masked may be anything."""
+    shape, settings = SHAPES[modality]
+    kind = MODALITIES[modality]
+    masked = modality in ("audio", "audio_video", "points")
+    inputs = kind.input_shape(shape, **settings)
+    model = small_classifier(input_shape=inputs, **({"padding_mask": True} if masked else {}))
+    served = Served(model, modality=modality, shape=shape, settings=settings)
+    _, endpoints = served.module(xla=True)
+    for count in (1, 3):
+        examples = served.noise(count)
+        for values in examples.values():
+            if values.dtype != np.float32:  # a mask, or a length
+                values[0] = np.arange(values[0].size) < 5 if values.dtype == bool else values[0] // 2
+        tensors = {name: tf.constant(values) for name, values in examples.items()}
+        plain, compiled = (endpoints[name](tensors) for name in ("serving_default", XLA))
+        largest = np.abs(plain["logits"]).max()
+        assert largest > 0.1
+        np.testing.assert_allclose(compiled["logits"], plain["logits"], atol=2e-5 * largest)
+        np.testing.assert_allclose(compiled["probabilities"], plain["probabilities"], atol=1e-5)
+    if masked:
+        floats = {name: x for name, x in examples.items() if x.dtype == np.float32}
+        spoilt = examples | {
+            name: np.where(_is_hidden(name, examples), np.float32(0.5), x) for name, x in floats.items()
+        }
+        assert any((spoilt[name] != examples[name]).any() for name in examples)
+        again = endpoints[XLA]({name: tf.constant(values) for name, values in spoilt.items()})
+        np.testing.assert_allclose(again["logits"], compiled["logits"], atol=2e-5 * largest)
+
+
+def _is_hidden(name, examples):
+    """Which numbers of an input are masked, by what stands beside it."""
+    values = examples[name]
+    if "points_padding_mask" in examples:
+        return ~examples["points_padding_mask"][..., None]
+    length = examples.get({"samples": "length", "frames": "frames_length"}.get(name))
+    if length is None:
+        return np.zeros(values.shape, bool)
+    places = np.arange(values.shape[1]).reshape(-1, *[1] * (values.ndim - 2))
+    return places >= length.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def test_an_export_with_xla_has_its_endpoint_compiled_compared_and_warmed_up(tmp_path):
+    export = export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path, xla=True)
+    assert set(export.report["endpoints"]) == {"serving_default", "from_bytes", "embed", XLA}
+    description = json.loads((export.folder / "assets.extra" / "perceiver.json").read_text())
+    assert description["endpoints"] == list(export.report["endpoints"])
+    content = (export.folder / "saved_model.pb").read_bytes()
+    assert b"_XlaMustCompile" in content
+    assert "compiled by XLA" in (export.folder / "README.md").read_text()
+    warm_up = (export.folder / "assets.extra" / WARM_UP).read_bytes()
+    assert warm_up.count(XLA.encode()) == len(BATCH_SIZES)

@@ -64,6 +64,22 @@ def test_int8_is_smaller_and_close_from_a_model_of_mixed_precision(tmp_path):
     assert 1e-4 < export.report["logit_difference"] < 0.25
 
 
+def test_int8_that_has_learned_the_wrong_ranges_is_refused_with_the_figures(tmp_path):
+    """Calibrated on black pictures alone, every number behind the first layer is cut off."""
+    black = {"image": np.zeros((8, *SHAPE), np.float32)}
+    with pytest.raises(InputError, match=r"was removed.*(serving_default logits \d|points_lost=)"):
+        export_litert(
+            small_classifier(),
+            "animals",
+            NAMES,
+            quantize="int8",
+            shelf=tmp_path,
+            examples=pixels(40),
+            calibration=black,
+        )
+    assert list((tmp_path / "animals-litert-int8").iterdir()) == []
+
+
 def test_sounds_with_their_spectrogram_and_mask_convert(tmp_path):
     shape, settings = (1280, 8000, 1280), {"num_mel_bins": 8}
     inputs = MODALITIES["audio"].input_shape(shape, **settings)

@@ -1,0 +1,147 @@
+"""How a server is started, by Docker Compose or by Kubernetes: as dictionaries, see `serving_config`."""
+
+import ipaddress
+
+GRPC, REST = 8500, 8501
+RELOAD_SECONDS = 10  # between two looks at models.config
+METRICS = "/monitoring/prometheus/metrics"
+USER = 65534  # nobody
+WITHIN = "/models"  # where a container sees the shelf
+APP = {"app": "keras-perceiver"}
+
+
+def arguments(root, *, xla):
+    """What `tensorflow_model_server` is started with, but for its ports."""
+    return [
+        f"--model_config_file={root}/models.config",
+        f"--model_config_file_poll_wait_seconds={RELOAD_SECONDS}",
+        "--allow_version_labels_for_unavailable_models=true",
+        "--enable_batching=true",
+        f"--batching_parameters_file={root}/batching.config",
+        f"--monitoring_config_file={root}/monitoring.config",
+        *(["--xla_cpu_compilation_enabled=true"] if xla else []),
+    ]
+
+
+def monitoring():
+    """A text proto of TensorFlow Serving's `MonitoringConfig`."""
+    return f'prometheus_config {{\n  enable: true\n  path: "{METRICS}"\n}}\n'
+
+
+def is_loopback(host):
+    """Whether an address is reached from the same machine alone."""
+    return ipaddress.ip_address(host).is_loopback
+
+
+def check(names):
+    """A command, in the bash of the image, which has no curl: that all these models have a stable version."""
+    asked = "; ".join(
+        f"exec 3<>/dev/tcp/127.0.0.1/{REST}; "
+        f"printf 'GET /v1/models/{name}/labels/stable HTTP/1.0\\r\\n\\r\\n' >&3; grep -q AVAILABLE <&3"
+        for name in names
+    )
+    return ["bash", "-ec", asked]
+
+
+def compose(names, args, *, image, host, cpus, memory):
+    """compose.yaml, which lies on the shelf."""
+    address = f"[{host}]" if ":" in host else host
+    return {
+        "services": {
+            "serving": {
+                "image": image,
+                "command": args,
+                "ports": [f"{address}:{port}:{port}" for port in (GRPC, REST)],
+                "volumes": [{"type": "bind", "source": ".", "target": WITHIN, "read_only": True}],
+                "read_only": True,
+                "tmpfs": ["/tmp"],
+                "user": f"{USER}:{USER}",
+                "cap_drop": ["ALL"],
+                "security_opt": ["no-new-privileges:true"],
+                "restart": "unless-stopped",
+                "deploy": {"resources": {"limits": {"cpus": str(cpus), "memory": f"{memory}g"}}},
+                "healthcheck": {
+                    "test": ["CMD", *check(names)],
+                    "interval": "10s",
+                    "timeout": "5s",
+                    "retries": 3,
+                    "start_period": "300s",
+                },
+            }
+        }
+    }
+
+
+def kubernetes(names, args, *, image, host, cpus, memory):
+    """The documents of kubernetes.yaml: who may come in, the address, the server.
+
+    The volume `saved-models` holds the shelf. Unless `host` is one that others reach, no pod may ask the server:
+    what remains is `kubectl port-forward`, and the probes of the node itself.
+    """
+    ready = {"exec": {"command": check(names)}, "periodSeconds": 10, "timeoutSeconds": 5}
+    listens = {"tcpSocket": {"port": GRPC}, "periodSeconds": 10}
+    container = {
+        "name": "serving",
+        "image": image,
+        "args": args,
+        "ports": [{"name": "grpc", "containerPort": GRPC}, {"name": "rest", "containerPort": REST}],
+        "resources": {name: {"cpu": str(cpus), "memory": f"{memory}Gi"} for name in ("requests", "limits")},
+        # The ports open when all models are loaded and warm.
+        "startupProbe": {**listens, "failureThreshold": 60},
+        "readinessProbe": ready,
+        "livenessProbe": {**listens, "failureThreshold": 6},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "shelf", "mountPath": WITHIN, "readOnly": True},
+            {"name": "scratch", "mountPath": "/tmp"},
+        ],
+    }
+    pod = {
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [
+            {"name": "shelf", "persistentVolumeClaim": {"claimName": "saved-models", "readOnly": True}},
+            {"name": "scratch", "emptyDir": {}},
+        ],
+    }
+    seen = {"prometheus.io/scrape": "true", "prometheus.io/port": str(REST), "prometheus.io/path": METRICS}
+    named = {"name": APP["app"], "labels": APP}
+    inwards = [] if is_loopback(host) else [{"from": [{"podSelector": {}}]}]
+    return [
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": named,
+            "spec": {"podSelector": {"matchLabels": APP}, "policyTypes": ["Ingress", "Egress"], "ingress": inwards},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": named,
+            "spec": {
+                "type": "ClusterIP",
+                "selector": APP,
+                "ports": [{"name": n, "port": p, "targetPort": n} for n, p in (("grpc", GRPC), ("rest", REST))],
+            },
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": named,
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": APP},
+                "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+                "template": {"metadata": {"labels": APP, "annotations": seen}, "spec": pod},
+            },
+        },
+    ]

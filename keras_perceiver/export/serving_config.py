@@ -1,0 +1,184 @@
+"""A shelf of exports -> the files that an operator of TensorFlow Serving needs, beside the models."""
+
+import ipaddress
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from keras_perceiver._checks import InputError, require, require_positive
+from keras_perceiver.export import manifests
+from keras_perceiver.export.batching import derive_batching, read_timings
+from keras_perceiver.export.endpoints import XLA
+from keras_perceiver.export.loaded_versions import Loaded, choose_versions, find_models
+from keras_perceiver.export.shelf import read_description
+
+MODELS, BATCHING, MONITORING = "models.config", "batching.config", "monitoring.config"
+COMPOSE, KUBERNETES = "compose.yaml", "kubernetes.yaml"
+HEADER = "# Written by `keras-perceiver serve-config`, which takes the changes; the README of the shelf says how.\n"
+
+
+@dataclass(frozen=True)
+class ServingConfig:
+    """What was written: `files`, by name; `models`, `{name: Loaded}`; `notes`, sentences on what was chosen."""
+
+    files: dict[str, Path]
+    models: dict[str, Loaded]
+    notes: list[str]
+
+
+def write_serving_config(
+    shelf="saved_models",
+    *,
+    canary=None,
+    stable=None,
+    retire=None,
+    benchmark=None,
+    host="127.0.0.1",
+    cpus=2,
+    memory=None,
+    image=None,
+    root=manifests.WITHIN,
+):
+    """Writes what an operator needs for the models on a shelf: what is loaded, batching, monitoring, how to start.
+
+    - `models.config` names the versions that the server loads, and their labels. It is the memory of this function:
+      see `choose_versions` for what becomes of it. A server that runs reads it again every ten seconds, so it is
+      replaced in one piece.
+    - `batching.config` and `monitoring.config`, see `derive_batching`.
+    - `compose.yaml` and `kubernetes.yaml` start the server in a container that may write nothing, with limits and
+      probes.
+
+    Args:
+        shelf: the folder that holds exported models.
+        canary, stable, retire: `{name: version}`, see `choose_versions`.
+        benchmark: path of a file that `keras-perceiver benchmark --json` printed, for the batching; None for sizes that
+            are assumed.
+        host: address at which the server can be asked: of this machine alone, unless another is given.
+        cpus: processors that the server may use.
+        memory: GiB that it may use; None for one and four times what the versions that are loaded take on the disk.
+        image: of the container; None for `tensorflow/serving` of the version of this TensorFlow.
+        root: where the server sees the shelf; another than the containers' for a server without one.
+
+    Returns:
+        `ServingConfig`.
+
+    Raises:
+        InputError: where nothing on the shelf can be served, a step cannot be taken, an argument is illegal, or the
+            packages of the extra `serving` are missing; nothing is written then.
+    """
+    model_server_config_pb2, text_format, yaml = _packages()
+    shelf = Path(shelf)
+    require(shelf.is_dir(), "`shelf` must be a folder", shelf=str(shelf))
+    require_positive(cpus=cpus)
+    _require_address(host)
+    image = image or f"tensorflow/serving:{tf.__version__}"
+    legal = re.fullmatch(r"[a-z0-9][a-z0-9._/:@-]*", image) is not None
+    require(legal, "`image` must be the name of a container's image", image=image)
+    found, notes = find_models(shelf)
+    require(bool(found), "`shelf` must hold a SavedModel that keras-perceiver exported", shelf=str(shelf))
+    before = _read(shelf / MODELS, model_server_config_pb2, text_format)
+    models, said = choose_versions(found, before, canary=canary, stable=stable, retire=retire)
+    folders = [shelf / name / str(number) for name, model in models.items() for number in sorted(model.versions)]
+    xla = any(XLA in read_description(folder, "saved_model").get("endpoints", ()) for folder in folders)
+    memory = memory or _memory(folders)
+    require_positive(memory=memory)
+    timings = [] if benchmark is None else read_timings(benchmark, set(models))
+    batching = derive_batching(timings, cpus, pad=xla)
+    args = manifests.arguments(root, xla=xla)
+    limits = {"image": image, "host": host, "cpus": cpus, "memory": memory}
+    config = _model_server_config(models, root, model_server_config_pb2)
+    contents = {
+        MODELS: text_format.MessageToString(config),
+        BATCHING: f"# {batching.source}\n{batching.text()}",
+        MONITORING: manifests.monitoring(),
+        COMPOSE: yaml.safe_dump(manifests.compose(list(models), args, **limits), sort_keys=False),
+        KUBERNETES: yaml.safe_dump_all(manifests.kubernetes(list(models), args, **limits), sort_keys=False),
+    }
+    files = {}
+    for name, content in contents.items():
+        files[name] = shelf / name
+        _replace(files[name], HEADER + content)
+    notes += [*said, f"batches of at most {batching.max_batch_size} ({batching.source})"]
+    if not manifests.is_loopback(host):
+        notes.append(f"{host} is reached by others, and the server asks nobody who they are")
+    return ServingConfig(files, models, notes)
+
+
+def parse_versions(option, values):
+    """`["NAME=VERSION", ..]` of an option of the command -> `{name: version}`."""
+    parsed = {}
+    for value in values or ():
+        name, _, version = value.rpartition("=")
+        legal = bool(name) and re.fullmatch(r"[0-9]{1,18}", version) is not None and name not in parsed
+        require(legal, f"`{option}` must be NAME=VERSION, once for a name", **{option: value})
+        parsed[name] = int(version)
+    return parsed
+
+
+def _packages():
+    """The official protos, their text format, and YAML."""
+    try:
+        import yaml
+        from google.protobuf import text_format
+        from tensorflow_serving.config import model_server_config_pb2
+    except ImportError as error:
+        raise InputError(
+            "Files for TensorFlow Serving are written with its protos and PyYAML. "
+            f'`pip install "keras-perceiver[serving]"` brings them. {error}'
+        ) from error
+    return model_server_config_pb2, text_format, yaml
+
+
+def _require_address(host):
+    try:
+        ipaddress.ip_address(host)
+    except ValueError as error:
+        raise InputError(f"`host` must be an address such as 127.0.0.1. Received: host={host!r}.") from error
+
+
+def _read(path, model_server_config_pb2, text_format):
+    """`{name: Loaded}` of a `models.config`; of none where there is no such file."""
+    if not path.exists():
+        return {}
+    try:
+        config = text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise InputError(
+            f"`{path}` must be a ModelServerConfig. {error} Delete it to begin anew with the newest versions."
+        ) from error
+    return {
+        one.name: Loaded(set(one.model_version_policy.specific.versions), dict(one.version_labels))
+        for one in config.model_config_list.config
+    }
+
+
+def _model_server_config(models, root, model_server_config_pb2):
+    config = model_server_config_pb2.ModelServerConfig()
+    for name, model in models.items():
+        one = config.model_config_list.config.add(name=name, base_path=f"{root}/{name}", model_platform="tensorflow")
+        one.model_version_policy.specific.versions.extend(sorted(model.versions))
+        for label, version in model.labels.items():
+            one.version_labels[label] = version
+    return config
+
+
+def _memory(folders):
+    """GiB: one, and four times what these folders hold."""
+    size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+    return 1 + math.ceil(4 * size / 2**30)
+
+
+def _replace(path, content):
+    """Writes a file in one piece: a server may be reading it."""
+    temporary = path.with_name(f".unfinished-{path.name}-{os.getpid()}")
+    try:
+        temporary.write_text(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"`{path}` must be a file that can be written. {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,292 @@
+"""Files for operators: what a server loads step by step, text protos by the official messages, manifests as YAML."""
+
+import itertools
+import json
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+from typer.testing import CliRunner
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.cli import app
+from keras_perceiver.export import client, write_serving_config
+from keras_perceiver.export.batching import derive_batching
+from keras_perceiver.export.endpoints import XLA
+from keras_perceiver.export.loaded_versions import Loaded, choose_versions
+from keras_perceiver.export.warm_up import BATCH_SIZES
+
+FOUND = {"animals": [1, 2, 3]}
+FIELD = descriptor_pb2.FieldDescriptorProto
+
+
+@pytest.fixture(scope="module")
+def protos():
+    """`BatchingParameters` and `MonitoringConfig` of TensorFlow Serving, which its package of protos leaves out.
+
+    Names, numbers and types of their fields, as session_bundle_config.proto and monitoring_config.proto have them.
+    """
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    file = descriptor_pb2.FileDescriptorProto(name="serving.proto", package="serving", syntax="proto3")
+    file.dependency.append("google/protobuf/wrappers.proto")
+    batching = file.message_type.add(name="BatchingParameters")
+    wrapped = ["max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"]
+    for number, name in enumerate(wrapped, start=1):
+        kind = ".google.protobuf.Int64Value"
+        batching.field.add(name=name, number=number, type=FIELD.TYPE_MESSAGE, type_name=kind, label=1)
+    batching.field.add(name="allowed_batch_sizes", number=6, type=FIELD.TYPE_INT64, label=3)
+    prometheus = file.message_type.add(name="PrometheusConfig")
+    prometheus.field.add(name="enable", number=1, type=FIELD.TYPE_BOOL, label=1)
+    prometheus.field.add(name="path", number=2, type=FIELD.TYPE_STRING, label=1)
+    monitoring = file.message_type.add(name="MonitoringConfig")
+    kind = ".serving.PrometheusConfig"
+    monitoring.field.add(name="prometheus_config", number=1, type=FIELD.TYPE_MESSAGE, type_name=kind, label=1)
+    pool.Add(file)
+    names = ("BatchingParameters", "MonitoringConfig")
+    return [message_factory.GetMessageClass(pool.FindMessageTypeByName(f"serving.{name}")) for name in names]
+
+
+@pytest.fixture
+def shelf(exported, tmp_path):
+    """A shelf with versions 1 and 2 of one model, and with what a server is not to be told of."""
+    for version in "12":
+        shutil.copytree(exported[1].folder, tmp_path / "shelf" / "animals" / version)
+    home = tmp_path / "shelf"
+    (home / "animals" / ".unfinished-x").mkdir()
+    (home / "animals-litert" / "1").mkdir(parents=True)
+    (home / "animals-litert" / "1" / "model.tflite").write_bytes(b"file")
+    (home / "outside").symlink_to(exported[1].folder.parent)
+    (home / "animals" / "3").symlink_to(exported[1].folder)
+    (home / "empty" / "1").mkdir(parents=True)
+    (home / "a b").mkdir()
+    return home
+
+
+def test_a_release_goes_forward_and_back_one_step_at_a_time():
+    models, notes = choose_versions({"animals": [1]}, {})
+    assert models == {"animals": Loaded({1}, {"stable": 1})}
+    models, notes = choose_versions(FOUND, models)
+    assert models["animals"].versions == {1}
+    assert "`--canary animals=3` would" in notes[0]
+    models, _ = choose_versions(FOUND, models, canary={"animals": 3})
+    assert models == {"animals": Loaded({1, 3}, {"stable": 1, "canary": 3})}
+    models, _ = choose_versions(FOUND, models, stable={"animals": 3})
+    assert models == {"animals": Loaded({1, 3}, {"stable": 3})}
+    models, _ = choose_versions(FOUND, models, stable={"animals": 1})
+    assert models == {"animals": Loaded({1, 3}, {"stable": 1})}
+    models, _ = choose_versions(FOUND, models, retire={"animals": 3})
+    assert models == {"animals": Loaded({1}, {"stable": 1})}
+    assert choose_versions(FOUND, {}, stable={"animals": 2})[0] == {"animals": Loaded({2}, {"stable": 2})}
+
+
+def test_a_label_never_goes_to_a_version_that_a_server_has_not_loaded():
+    """A server drops a whole list in which a label that it knows goes to a version that is not there."""
+    before = {"animals": Loaded({1}, {"stable": 1})}
+    seen = [before]
+    for steps in itertools.product(("canary", "stable", "retire"), (1, 2, 3), repeat=3):
+        models = before
+        for step, version in zip(steps[::2], steps[1::2], strict=True):
+            try:
+                after, _ = choose_versions(FOUND, models, **{step: {"animals": version}})
+            except InputError:
+                continue
+            for label, number in after["animals"].labels.items():
+                was = models["animals"].labels.get(label, number)
+                assert was == number or number in models["animals"].versions
+            assert after["animals"].labels["stable"] in after["animals"].versions
+            models = after
+            seen.append(after)
+    assert {tuple(sorted(m["animals"].versions)) for m in seen} >= {(1,), (1, 2), (1, 3), (1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ({"stable": {"animals": 2}}, r"must be loaded before it is stable.*`--canary animals=2` loads it"),
+        ({"canary": {"animals": 9}}, r"must lie on the shelf.*version=9"),
+        ({"canary": {"animals": 1}}, "must not be stable already"),
+        ({"retire": {"animals": 1}}, "must not be retired"),
+        ({"retire": {"animals": 2}}, "must be loaded to be retired"),
+        ({"canary": {"../animals": 2}}, r"must lie on the shelf.*Did you mean 'animals'"),
+        ({"canary": {"animals": 2}, "retire": {"animals": 2}}, "one step at a time"),
+    ],
+)
+def test_steps_that_cannot_be_taken_are_refused(steps, message):
+    with pytest.raises(InputError, match=message):
+        choose_versions(FOUND, {"animals": Loaded({1}, {"stable": 1})}, **steps)
+
+
+def test_what_has_gone_from_the_shelf_is_said_and_a_stable_version_is_missed():
+    before = {"animals": Loaded({1, 2}, {"stable": 1, "canary": 2}), "plants": Loaded({1}, {"stable": 1})}
+    models, notes = choose_versions({"animals": [1]}, before)
+    assert models == {"animals": Loaded({1}, {"stable": 1})}
+    assert notes == ["plants has gone from the shelf", "animals: version 2 has gone"]
+    with pytest.raises(InputError, match=r"stable version of 'animals' must lie on the shelf.*versions=\[2\]"):
+        choose_versions({"animals": [2]}, before)
+
+
+def test_files_say_the_same_and_are_what_the_server_reads(shelf, protos):
+    batching_parameters, monitoring_config = protos
+    first = write_serving_config(shelf)
+    assert sorted(p.name for p in shelf.iterdir() if p.is_file()) == sorted(first.files)
+    notes = "\n".join(first.notes)
+    for part in ("outside. It must not be a link", "a b", "empty. It holds no version", "version 2 is stable"):
+        assert part in notes
+    assert "litert" not in notes
+    config = text_format.Parse((shelf / "models.config").read_text(), ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path, model.model_platform) == ("animals", "/models/animals", "tensorflow")
+    assert list(model.model_version_policy.specific.versions) == [2]
+    assert dict(model.version_labels) == {"stable": 2}
+    write_serving_config(shelf, canary={"animals": 1})
+    after = text_format.Parse((shelf / "models.config").read_text(), ModelServerConfig())
+    assert list(after.model_config_list.config[0].model_version_policy.specific.versions) == [1, 2]
+    assert dict(after.model_config_list.config[0].version_labels) == {"stable": 2, "canary": 1}
+    batching = text_format.Parse((shelf / "batching.config").read_text(), batching_parameters())
+    assert batching.max_batch_size.value >= max(client.BATCH, *BATCH_SIZES)  # or requests of ours would be refused
+    assert list(batching.allowed_batch_sizes) == []  # without XLA, filling up is work for nothing
+    monitoring = text_format.Parse((shelf / "monitoring.config").read_text(), monitoring_config())
+    assert monitoring.prometheus_config.enable
+    assert monitoring.prometheus_config.path == "/monitoring/prometheus/metrics"
+
+
+def test_manifests_are_closed_and_limited_and_agree(shelf):
+    write_serving_config(shelf, cpus=3, memory=5, image="registry.example/serving:1")
+    service = yaml.safe_load((shelf / "compose.yaml").read_text())["services"]["serving"]
+    assert service["ports"] == ["127.0.0.1:8500:8500", "127.0.0.1:8501:8501"]
+    (volume,) = service["volumes"]
+    assert volume["read_only"]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["user"] != "0:0"
+    assert service["deploy"]["resources"]["limits"] == {"cpus": "3", "memory": "5g"}
+    policy, address, deployment = yaml.safe_load_all((shelf / "kubernetes.yaml").read_text())
+    kinds = [document["kind"] for document in (policy, address, deployment)]
+    assert kinds == ["NetworkPolicy", "Service", "Deployment"]
+    assert policy["spec"]["ingress"] == []
+    pod = deployment["spec"]["template"]
+    for selector in (policy["spec"]["podSelector"]["matchLabels"], address["spec"]["selector"]):
+        assert selector.items() <= pod["metadata"]["labels"].items()
+    (container,) = pod["spec"]["containers"]
+    assert container["args"] == service["command"]
+    assert container["image"] == service["image"] == "registry.example/serving:1"
+    assert container["resources"]["limits"] == container["resources"]["requests"] == {"cpu": "3", "memory": "5Gi"}
+    assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
+    assert pod["spec"]["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert mounts["shelf"]["readOnly"]
+    assert mounts["shelf"]["mountPath"] == volume["target"]
+    assert set(mounts) == {v["name"] for v in pod["spec"]["volumes"]}
+    paths = [argument.split("=")[1] for argument in service["command"] if argument.endswith(".config")]
+    assert len(paths) == 3
+    assert all((shelf / path.removeprefix("/models/")).is_file() for path in paths)
+    assert not any("xla" in argument for argument in service["command"])
+    opened = write_serving_config(shelf, host="0.0.0.0")
+    assert any("0.0.0.0 is reached by others" in note for note in opened.notes)
+    assert (
+        yaml.safe_load((shelf / "compose.yaml").read_text())["services"]["serving"]["ports"][0] == "0.0.0.0:8500:8500"
+    )
+    policy = next(yaml.safe_load_all((shelf / "kubernetes.yaml").read_text()))
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": {}}]}]
+
+
+def test_an_endpoint_by_xla_is_allowed_and_batches_are_of_few_sizes(shelf, protos):
+    description = shelf / "animals" / "2" / "assets.extra" / "perceiver.json"
+    content = json.loads(description.read_text())
+    content["endpoints"].append(XLA)
+    description.write_text(json.dumps(content))
+    write_serving_config(shelf)
+    service = yaml.safe_load((shelf / "compose.yaml").read_text())["services"]["serving"]
+    assert "--xla_cpu_compilation_enabled=true" in service["command"]
+    batching = text_format.Parse((shelf / "batching.config").read_text(), protos[0]())
+    sizes = list(batching.allowed_batch_sizes)
+    assert sizes == sorted({*BATCH_SIZES, batching.max_batch_size.value})
+
+
+def test_the_probe_asks_for_every_model(shelf, rest_status):
+    """The command of the image's bash, on this machine's, against a double of the server's status."""
+    write_serving_config(shelf)
+    service = yaml.safe_load((shelf / "compose.yaml").read_text())["services"]["serving"]
+    kind, *command = service["healthcheck"]["test"]
+    command[-1] = command[-1].replace("/8501", f"/{rest_status.port}")
+    assert kind == "CMD"
+    rest_status.state = "AVAILABLE"
+    assert subprocess.run(command, timeout=20).returncode == 0
+    assert rest_status.asked == ["/v1/models/animals/labels/stable"]
+    rest_status.state = "LOADING"
+    assert subprocess.run(command, timeout=20).returncode != 0
+
+
+def timing(model, batch_size, rate, threads=2, runtime="tensorflow 2"):
+    median = 1000 * batch_size / rate
+    known = {"model": f"saved_models/{model}/1", "runtime": runtime, "threads": threads, "batch_size": batch_size}
+    return {**known, "median": median, "p90": median, "p99": median, "calls": 10, "examples_per_second": float(rate)}
+
+
+def test_batching_follows_what_was_measured():
+    """By hand: 32 reach 95 % of the best rate; half of 10 ms alone; 2 threads for a second at 32 / 400 s a batch."""
+    rates = {1: 100, 8: 300, 32: 400, 64: 410}
+    rows = [timing("animals", size, rate) for size, rate in rates.items()]
+    rows += [timing("animals", size, 10 * rate, threads=16) for size, rate in rates.items()]  # more than there are
+    found = derive_batching(rows, 2, pad=False)
+    assert (found.max_batch_size, found.wait_microseconds, found.queue, found.threads) == (32, 5000, 25, 2)
+    rows += [timing("plants", size, rate) for size, rate in {1: 1000, 128: 2000}.items()]
+    found = derive_batching(rows, 2, pad=True)
+    assert (found.max_batch_size, found.wait_microseconds) == (128, 500)
+    assert found.sizes == (1, 4, 16, 128)
+    flat = derive_batching([timing("animals", size, 50) for size in (1, 8)], 2, pad=False)
+    assert flat.max_batch_size == client.BATCH
+
+
+def test_a_report_of_benchmark_is_read_and_another_file_refused(shelf, tmp_path):
+    report = tmp_path / "benchmark.json"
+    rows = [
+        timing("animals", 1, 100),
+        timing("animals", 64, 900),
+        timing("animals", 128, 5000, runtime="ai_edge_litert"),
+    ]
+    report.write_text(json.dumps(rows))
+    written = write_serving_config(shelf, benchmark=report)
+    assert "batches of at most 64 (benchmark)" in written.notes
+    kept = (shelf / "models.config").read_text()
+    for content in ("[1]", "{", json.dumps([timing("plants", 1, 100)]), json.dumps([timing("animals", 1, -100)])):
+        report.write_text(content)
+        with pytest.raises(InputError, match=r"`benchmark` must|must be above 0"):
+            write_serving_config(shelf, benchmark=report)
+    assert (shelf / "models.config").read_text() == kept
+
+
+def test_what_is_illegal_is_refused_and_nothing_written(shelf, tmp_path):
+    (tmp_path / "bare").mkdir()
+    for arguments, message in (
+        ({"shelf": tmp_path / "bare"}, "must hold a SavedModel"),
+        ({"shelf": tmp_path / "nowhere"}, "`shelf` must be a folder"),
+        ({"host": "localhost; rm"}, "`host` must be an address"),
+        ({"cpus": 0}, "cpus=0"),
+        ({"image": "a b"}, "`image` must be"),
+        ({"canary": {"animals": 7}}, "version=7"),
+    ):
+        with pytest.raises(InputError, match=message):
+            write_serving_config(**{"shelf": shelf, **arguments})
+    assert not (shelf / "models.config").exists()
+    assert not list((tmp_path / "bare").iterdir())
+    (shelf / "models.config").write_text("nonsense {")
+    with pytest.raises(InputError, match="Delete it to begin anew"):
+        write_serving_config(shelf)
+
+
+def test_the_command_takes_names_with_versions(shelf):
+    run = CliRunner()
+    result = run.invoke(app, ["serve-config", "--shelf", str(shelf), "--json"])
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["models"] == {"animals": {"versions": [2], "labels": {"stable": 2}}}
+    result = run.invoke(app, ["serve-config", "--shelf", str(shelf), "--canary", "animals=1"])
+    assert "1, 2" in result.stdout
+    for value in ("animals", "animals=x", "=1", "../animals=1"):
+        result = run.invoke(app, ["serve-config", "--shelf", str(shelf), "--stable", value])
+        assert result.exit_code == 2, value

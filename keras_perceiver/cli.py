@@ -43,6 +43,7 @@ from keras_perceiver.cli_options import (
     preprocess_settings,
     stopping,
     table_console,
+    training_strategy,
 )
 from keras_perceiver.cli_studies import attend, study
 
@@ -136,6 +137,20 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write figures for TensorBoard into the run.")
     ] = False,
+    distribute: Annotated[
+        str | None,
+        typer.Option(help="mirrored: over the devices of this machine; multiworker: over processes and machines."),
+    ] = None,
+    worker_addresses: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of each worker, with commas between; the first is the chief.", show_default="TF_CONFIG"
+        ),
+    ] = None,
+    worker_index: Annotated[
+        int | None, typer.Option(help="Which of them this process is, from 0.", show_default="TF_CONFIG")
+    ] = None,
+    worker_timeout: Annotated[float, typer.Option(help="Seconds to wait for the others.")] = 300.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Take ten steps, say what the run would cost, write nothing.")
     ] = False,
@@ -180,6 +195,7 @@ def train(
     """
     options = locals()
     with library("training") as training, stopping(training):
+        strategy = training_strategy(training, distribute, worker_addresses, worker_index, worker_timeout)
         training.train(
             data,
             output=output,
@@ -198,6 +214,7 @@ def train(
             checkpoint_minutes=checkpoint_minutes,
             tensorboard=tensorboard,
             dry_run=dry_run,
+            strategy=strategy,
             console=table_console(),
         )
 
@@ -296,6 +313,20 @@ def predict(
         for i, (name, p) in enumerate(zip(prediction.classes, prediction.probabilities, strict=True)):
             table.add_row(Text(printable(prediction.file if i == 0 else "")), Text(printable(name)), f"{p:.2%}")
     table_console().print(table)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def launch(
+    context: typer.Context,
+    workers: Annotated[int, typer.Option(help="How many processes.", min=1)] = 2,
+):
+    """Run a command as several workers on this machine: `launch --workers 2 train digits --distribute multiworker`.
+
+    They find each other on the loopback interface. Ctrl-C and SIGTERM are handed to all; where one fails, all end.
+    """
+    with library("training") as training:
+        code = training.launch(context.args, num_workers=workers)
+    raise typer.Exit(code)
 
 
 app.command()(export)

@@ -1,18 +1,28 @@
 """Training: recipes, runs that resume, metrics. Imported on demand, never by `import keras_perceiver`."""
 
 from keras_perceiver.training.best import BestEpoch
+from keras_perceiver.training.distribution import (
+    MultiWorkerStrategy,
+    WorkerLost,
+    Workers,
+    build_strategy,
+    clip_whole_gradients,
+    mirrored_strategy,
+)
 from keras_perceiver.training.divergence import StopOnNonFiniteLoss
 from keras_perceiver.training.evaluate import evaluate
 from keras_perceiver.training.exports import export_run
 from keras_perceiver.training.hypermodel import HyperPerceiver
 from keras_perceiver.training.initial import find_initial, freeze, take_weights
 from keras_perceiver.training.lamb import Lamb
+from keras_perceiver.training.launcher import launch
 from keras_perceiver.training.memory import keep_freed_memory
 from keras_perceiver.training.metrics import figure_of
 from keras_perceiver.training.plan import Plan
 from keras_perceiver.training.recipes import PRECISIONS, RECIPES, Recipe
-from keras_perceiver.training.resume import Checkpoints, Stopped, StopRequest
+from keras_perceiver.training.resume import Checkpoints
 from keras_perceiver.training.runs import Run
+from keras_perceiver.training.stopping import Stopped, StopRequest
 from keras_perceiver.training.train import train
 
 __all__ = [
@@ -22,18 +32,25 @@ __all__ = [
     "Checkpoints",
     "HyperPerceiver",
     "Lamb",
+    "MultiWorkerStrategy",
     "Plan",
     "Recipe",
     "Run",
     "StopOnNonFiniteLoss",
     "StopRequest",
     "Stopped",
+    "WorkerLost",
+    "Workers",
+    "build_strategy",
+    "clip_whole_gradients",
     "evaluate",
     "export_run",
     "figure_of",
     "find_initial",
     "freeze",
     "keep_freed_memory",
+    "launch",
+    "mirrored_strategy",
     "take_weights",
     "train",
 ]

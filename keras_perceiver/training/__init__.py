@@ -2,12 +2,12 @@
 
 from keras_perceiver.training.best import BestEpoch
 from keras_perceiver.training.distribution import (
+    MirroredStrategy,
     MultiWorkerStrategy,
     WorkerLost,
     Workers,
     build_strategy,
     clip_whole_gradients,
-    mirrored_strategy,
 )
 from keras_perceiver.training.divergence import StopOnNonFiniteLoss
 from keras_perceiver.training.evaluate import evaluate
@@ -32,6 +32,7 @@ __all__ = [
     "Checkpoints",
     "HyperPerceiver",
     "Lamb",
+    "MirroredStrategy",
     "MultiWorkerStrategy",
     "Plan",
     "Recipe",
@@ -50,7 +51,6 @@ __all__ = [
     "freeze",
     "keep_freed_memory",
     "launch",
-    "mirrored_strategy",
     "take_weights",
     "train",
 ]

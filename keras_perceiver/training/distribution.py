@@ -18,7 +18,19 @@ class WorkerLost(Stopped):
     """Another worker of a run has gone, so that this one cannot go on."""
 
 
-class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
+class _KerasReductions:
+    """Answers to what Keras asks a strategy for, and TensorFlow's own do not know."""
+
+    def reduce(self, reduce_op, value, axis):
+        """As `tf.distribute.Strategy.reduce`; a structure gives the part of the first local replica."""
+        if tf.nest.is_nested(value):
+            return tf.nest.map_structure(lambda v: self.experimental_local_results(v)[0], value)
+        if axis is not None and value.shape.rank == 0:
+            axis = None
+        return super().reduce(reduce_op, value, axis)
+
+
+class MultiWorkerStrategy(_KerasReductions, tf.distribute.MultiWorkerMirroredStrategy):
     """`tf.distribute.MultiWorkerMirroredStrategy` with which `fit`, `evaluate` and `predict` of Keras 3 work.
 
     Keras asks TensorFlow's for two things that it does not know: to reduce a whole batch, of which Keras wants but the
@@ -57,18 +69,20 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         super().__init__(resolver, communication_options)
         give_back_signals()  # TensorFlow has taken SIGTERM
 
-    def reduce(self, reduce_op, value, axis):
-        if tf.nest.is_nested(value):
-            return tf.nest.map_structure(lambda v: self.experimental_local_results(v)[0], value)
-        if axis is not None and value.shape.rank == 0:
-            axis = None
-        return super().reduce(reduce_op, value, axis)
 
+class MirroredStrategy(_KerasReductions, tf.distribute.MirroredStrategy):
+    """`tf.distribute.MirroredStrategy` that `fit`, `evaluate` and `predict` of Keras 3 may give batches of unequal parts.
 
-def mirrored_strategy():
-    """`tf.distribute.MirroredStrategy` over all GPUs of this machine; where there is none, over its (logical) CPUs."""
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    See `MultiWorkerStrategy`.
+
+    Args:
+        devices: names; None for all GPUs of this machine, where there is none for its (logical) CPUs.
+        cross_device_ops: see `tf.distribute.MirroredStrategy`.
+    """
+
+    def __init__(self, devices=None, cross_device_ops=None):
+        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        super().__init__(devices or [device.name for device in found], cross_device_ops)
 
 
 def build_strategy(name, *, worker_addresses=None, worker_index=None, worker_timeout=WAIT_SECONDS):
@@ -79,7 +93,7 @@ def build_strategy(name, *, worker_addresses=None, worker_index=None, worker_tim
     given = {"worker_addresses": worker_addresses, "worker_index": worker_index}
     given = {key: value for key, value in given.items() if value is not None}
     require(not given, "Workers must be named for `--distribute multiworker` alone", distribute=name, **given)
-    return mirrored_strategy()
+    return MirroredStrategy()
 
 
 class Workers:
@@ -109,10 +123,14 @@ class Workers:
         """Where a model for these workers must be built and compiled."""
         return nullcontext() if self.strategy is None else self.strategy.scope()
 
-    def distributed(self, dataset):
-        """A data set that was made with this `shard` as `fit`, `evaluate` and `predict` take it."""
+    def distributed(self, dataset, *, repeat=False):
+        """A data set that was made with this `shard` as `fit`, `evaluate` and `predict` take it.
+
+        One of which all is seen again and again (`repeat`) never ends: their steps must be given.
+        """
         if self.strategy is None:
             return dataset
+        dataset = dataset.repeat() if repeat else dataset
         # All workers have the same number of batches: they need not ask each other before each step.
         extended = self.strategy.extended
         extended.experimental_enable_get_next_as_optional = False

@@ -313,7 +313,7 @@ def fit(network, source, recipe, seed, *, preprocess=None, position=START, callb
             initial_epoch=position.epoch,
             epochs=recipe.epochs,
             steps_per_epoch=steps_per_epoch(source.splits["train"], recipe.batch_size),
-            validation_data=workers.distributed(evaluation_data(source, "validation", **shared)),
+            validation_data=workers.distributed(evaluation_data(source, "validation", **shared), repeat=True),
             validation_steps=steps_of_evaluation(source, "validation"),
             # The average of the weights, where there is one, is what is evaluated; Keras keeps it in the end. Put back
             # behind the others: they see what was validated.

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from keras_perceiver._checks import printable
 from keras_perceiver.cli_exports import benchmark, export
+from keras_perceiver.cli_machines import data_service, launch
 from keras_perceiver.cli_options import (
     AUGMENTATION_OPTIONS,
     MODEL_OPTIONS,
@@ -151,6 +152,9 @@ def train(
         int | None, typer.Option(help="Which of them this process is, from 0.", show_default="TF_CONFIG")
     ] = None,
     worker_timeout: Annotated[float, typer.Option(help="Seconds to wait for the others.")] = 300.0,
+    data_service: Annotated[
+        str | None, typer.Option(help="HOST:PORT of a `data-service` that makes batches ready.", show_default="none")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Take ten steps, say what the run would cost, write nothing.")
     ] = False,
@@ -215,6 +219,7 @@ def train(
             tensorboard=tensorboard,
             dry_run=dry_run,
             strategy=strategy,
+            data_service=data_service,
             console=table_console(),
         )
 
@@ -315,20 +320,8 @@ def predict(
     table_console().print(table)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def launch(
-    context: typer.Context,
-    workers: Annotated[int, typer.Option(help="How many processes.", min=1)] = 2,
-):
-    """Run a command as several workers on this machine: `launch --workers 2 train digits --distribute multiworker`.
-
-    They find each other on the loopback interface. Ctrl-C and SIGTERM are handed to all; where one fails, all end.
-    """
-    with library("training") as training:
-        code = training.launch(context.args, num_workers=workers)
-    raise typer.Exit(code)
-
-
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(launch)
+app.command()(data_service)
 app.command()(export)
 app.command()(benchmark)
 

@@ -20,6 +20,7 @@ from tiny import quiet
 
 from keras_perceiver import training
 from keras_perceiver.data import Source, Split
+from keras_perceiver.data.service import running_service
 from keras_perceiver.training.cluster import free_addresses
 from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.feeding import evaluation_data, steps_of_evaluation
@@ -60,7 +61,7 @@ class KillAt(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def train(name, folder, recipe=RECIPE, strategy=None, checkpoints=None, kill_at=None):
+def train(name, folder, recipe=RECIPE, strategy=None, checkpoints=None, kill_at=None, service=None):
     """One process' part of a run; writes `<name>.json`."""
     workers = training.Workers(strategy)
     keras.utils.set_random_seed(5 if workers.is_chief else 6)  # others begin with the chief's weights
@@ -81,7 +82,8 @@ def train(name, folder, recipe=RECIPE, strategy=None, checkpoints=None, kill_at=
     began = time.monotonic()
     try:
         with workers.held_together():
-            fit(model, data, recipe, 5, position=position, callbacks=callbacks, workers=workers)
+            settings = {"workers": workers, "service": service}
+            fit(model, data, recipe, 5, position=position, callbacks=callbacks, **settings)
     except training.WorkerLost as error:
         write(folder, name, {"lost": str(error), "seconds": time.monotonic() - began})
         os._exit(75)
@@ -119,6 +121,13 @@ def worker(name, folder, addresses, index, **settings):
     train(name, folder, strategy=strategy, **settings)
 
 
+def serve(pipe):
+    """A data service, whose address goes into the pipe."""
+    with running_service(0) as address:
+        os.write(pipe, address.encode())
+        time.sleep(3600)
+
+
 def start(function, *arguments, **settings):
     """Runs a function in a process of its own; its id."""
     process = os.fork()
@@ -147,6 +156,8 @@ def finish(processes):
 
 def main():
     folder = Path(sys.argv[1])
+    reading, writing = os.pipe()
+    service = start(serve, writing)
     runs = {
         "one": [start(train, "one", folder)],
         "no_mix": [start(train, "no_mix", folder, recipe=NO_MIX)],
@@ -156,6 +167,9 @@ def main():
         "killed": list(two_workers("killed", folder, {"kill_at": 1}, checkpoints="checkpoints")),
     }
     codes = {name: finish(processes) for name, processes in runs.items()}
+    codes["served"] = finish([start(train, "served", folder, service=os.read(reading, 100).decode())])
+    os.kill(service, signal.SIGKILL)
+    codes["service"] = finish([service])
     codes["again"] = finish(list(two_workers("again", folder, checkpoints="checkpoints")))
     write(folder, "codes", codes)
 

@@ -41,6 +41,8 @@ def training_dataset(
     mix=None,
     hide=None,
     shard=WHOLE,
+    read=None,
+    service=None,
     num_parallel_calls=tf.data.AUTOTUNE,
     console=None,
 ):
@@ -66,6 +68,9 @@ def training_dataset(
         mix: optional function `(raw batch float32, labels, (2,) int32 seed) -> (batch, labels)`.
         hide: optional function `(preprocessed batch, (2,) int32 seed) -> batch`, such as SpecAugment.
         shard: the `Shard` of this process.
+        read: function of an index in the split that returns the raw example, by TensorFlow's operators; None for that
+            of `example_reader`.
+        service: function that gives the data set to a data service, see `through_service`; None for none.
         num_parallel_calls: examples that are made ready at once; changes nothing but the speed.
         console: `rich.console.Console` for the progress of decoding what is kept; None for none.
 
@@ -78,7 +83,7 @@ def training_dataset(
     require_divisible(batch_size, shard.total)
     part, is_cut_late = batch_size // shard.total, shard.total > 1 and not (mix is None and hide is None)
     made = shard.local if not is_cut_late else shard.total  # parts of a batch that are made here
-    example = example_reader(split, num_classes, console)
+    example = example_reader(split, num_classes, console, read)
     is_within_epoch = first_step > 0  # also behind its last step, where its validation is still to come
     first_epoch, first_step = divmod(first_epoch * steps + first_step, steps)
 
@@ -117,6 +122,8 @@ def training_dataset(
         dataset = dataset.map(lambda *batch: tf.nest.map_structure(lambda values: values[own], batch))
     if shard.local > 1:
         dataset = dataset.rebatch(part, drop_remainder=True)
+    if service is not None:
+        dataset = service(dataset)
     if not is_within_epoch:  # else `fit` counts the steps that are done too, and would stop at the number that are left
         batches = steps * (num_epochs - first_epoch) * shard.local
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
@@ -187,7 +194,7 @@ def _evaluation_parts(count, batch_size, shard):
     ]
 
 
-def example_reader(split, num_classes, console=None):
+def example_reader(split, num_classes, console=None, read=None):
     """A function `index -> (raw example, labels (num_classes,) float32)` for use in `Dataset.map`.
 
     A raw example is a tensor, or `{field: tensor}` where examples are kept with a structured dtype.
@@ -195,19 +202,7 @@ def example_reader(split, num_classes, console=None):
     What fits into `CACHE_BYTES` is decoded first, in parallel, and lies in memory; what does not is decoded
     by every call.
     """
-    examples = split.examples
-    if isinstance(examples, Lazy) and examples.nbytes <= CACHE_BYTES:
-        examples = examples.array(console)
-    if isinstance(examples, Lazy):
-
-        def read(index):
-            return _decoded(examples, index)
-    else:
-        arrays = fields(examples)
-
-        def read(index):
-            return tf.nest.map_structure(lambda array: array[index], arrays)
-
+    read = read or _raw_reader(split.examples, console)
     labels = tf.constant(split.labels)
 
     def example(index):
@@ -215,6 +210,16 @@ def example_reader(split, num_classes, console=None):
         return read(index), (tf.cast(label, tf.float32) if split.is_multi_label else tf.one_hot(label, num_classes))
 
     return example
+
+
+def _raw_reader(examples, console):
+    """A function `index -> raw example`."""
+    if isinstance(examples, Lazy) and examples.nbytes <= CACHE_BYTES:
+        examples = examples.array(console)
+    if isinstance(examples, Lazy):
+        return lambda index: _decoded(examples, index)
+    arrays = fields(examples)
+    return lambda index: tf.nest.map_structure(lambda array: array[index], arrays)
 
 
 def fields(examples):

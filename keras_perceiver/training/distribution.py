@@ -71,9 +71,7 @@ class MultiWorkerStrategy(_KerasReductions, tf.distribute.MultiWorkerMirroredStr
 
 
 class MirroredStrategy(_KerasReductions, tf.distribute.MirroredStrategy):
-    """`tf.distribute.MirroredStrategy` that `fit`, `evaluate` and `predict` of Keras 3 may give batches of unequal parts.
-
-    See `MultiWorkerStrategy`.
+    """`tf.distribute.MirroredStrategy` which Keras 3 can feed with batches of unequal parts, see `MultiWorkerStrategy`.
 
     Args:
         devices: names; None for all GPUs of this machine, where there is none for its (logical) CPUs.

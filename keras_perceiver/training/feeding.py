@@ -10,12 +10,16 @@ import tensorflow as tf
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, evaluation_dataset, training_dataset
 from keras_perceiver.data.pipeline import WHOLE, epoch_order, evaluation_steps
+from keras_perceiver.data.service import service_reader, through_service
 
 EVALUATION_BATCH = 256
 
 
-def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, shard=WHOLE, console=None):
-    """The training split of `source` from a position on, augmented as `recipe` says; see `training_dataset`."""
+def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, shard=WHOLE, service=None, console=None):
+    """The training split of `source` from a position on, augmented as `recipe` says; see `training_dataset`.
+
+    With the address of a data service, that makes them ready.
+    """
     kind = MODALITIES[source.modality]
     first_epoch, first_step = position
     return training_dataset(
@@ -31,6 +35,8 @@ def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, sha
         mix=None if kind.mix is None else kind.mix(**_settings(kind.mix, recipe)),
         hide=hiding(source, recipe),
         shard=shard,
+        read=None if service is None else service_reader(source),
+        service=None if service is None else lambda dataset: through_service(dataset, service),
         console=console,
     )
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from keras_perceiver._checks import given, require, require_folder, require_one_of
 from keras_perceiver.data import Source, find_modality, load_source, steps_per_epoch
 from keras_perceiver.data.pipeline import require_divisible
+from keras_perceiver.data.service import require_service
 from keras_perceiver.models import NETWORKS
 from keras_perceiver.models.paper_presets import PAPER_PRESETS
 from keras_perceiver.models.presets import modality_of, paper_options
@@ -65,6 +66,7 @@ def train(
     tensorboard=False,
     dry_run=False,
     strategy=None,
+    data_service=None,
     console=None,
 ):
     """Trains a Perceiver on a data set, evaluates it on the test split and exports it.
@@ -99,6 +101,8 @@ def train(
             process with one device. All workers make the same call; the chief alone needs the folder of the run, and
             writes. Losses and weights are those of one process to the rounding of sums, where nothing is drawn at
             random within the model and nothing is normalised over a batch.
+        data_service: "HOST:PORT" of a data service that makes the batches of training ready, in the same order, see
+            `service_reader`; None for this process.
         console: `rich.console.Console` that shows what happens; None for a new one.
 
     Returns:
@@ -115,6 +119,8 @@ def train(
     require_one_of(NETWORKS, network=network)
     require(not dry_run or strategy is None, "`dry_run` must be of one process", dry_run=dry_run)
     check_names(network, preset, base_recipe)
+    if data_service is not None:
+        require_service(data_service)
     initial = None if init is None else find_initial(init)
     keep_freed_memory()
     began, workers = time.monotonic(), Workers(strategy)
@@ -129,6 +135,7 @@ def train(
         overrides = _distributable(recipe or {}, workers)
         config = configuration(source, seed, network, model or {}, overrides, preprocess, preset, base_recipe)
         config |= {"init": initial and initial.description(), "frozen": list(frozen)}
+        config |= {} if data_service is None else {"data_service": True}  # large JPEGs differ by some levels
         recipe = resolved_recipe(source, overrides, base_recipe)
         _require_enough(source, recipe, workers)
         workers.require_same(config=config)
@@ -145,7 +152,8 @@ def train(
             _say_what_is_trained(source, network, built, recipe, said, console)
             keeping = {"every_steps": checkpoint_steps, "every_minutes": checkpoint_minutes}
             own = [_tensorboard(run)] if tensorboard and workers.is_chief else []
-            rows = _trained(built, source, recipe, config, run, workers, keeping, [*own, *callbacks], console)
+            serving = {"workers": workers, "service": data_service, "console": console}
+            rows = _trained(built, source, recipe, config, run, keeping, [*own, *callbacks], **serving)
             if frozen:
                 # A file does not say which inner layers are frozen: with an optimiser of some it could not be loaded.
                 built.trainable = True
@@ -225,7 +233,7 @@ def _planned(model, source, recipe, seed, config, console):
     return plan
 
 
-def _trained(model, source, recipe, config, run, workers, keeping, callbacks, console):
+def _trained(model, source, recipe, config, run, keeping, callbacks, *, workers, service, console):
     """Trains a model to the end from where its run stands; returns its history, a dictionary an epoch."""
     rows, stop = [], StopRequest()
     folder = run.checkpoint_folder
@@ -251,6 +259,7 @@ def _trained(model, source, recipe, config, run, workers, keeping, callbacks, co
                 *callbacks,
             ],
             workers=workers,
+            service=service,
         )
     if recipe.keep == "best":
         console.print(f"kept: epoch {best.restore(model)}, the best on validation")
@@ -299,7 +308,19 @@ def _draw(run, rows, metrics, source):
         )
 
 
-def fit(network, source, recipe, seed, *, preprocess=None, position=START, callbacks=(), workers=None, console=None):
+def fit(
+    network,
+    source,
+    recipe,
+    seed,
+    *,
+    preprocess=None,
+    position=START,
+    callbacks=(),
+    workers=None,
+    service=None,
+    console=None,
+):
     """Trains a compiled classifier on the train split of `source`, with its validation split beside."""
     workers = workers or Workers()
     shared = {"preprocess": preprocess, "shard": workers.shard, "console": console}
@@ -309,7 +330,7 @@ def fit(network, source, recipe, seed, *, preprocess=None, position=START, callb
 
     with file_errors():
         network.fit(
-            workers.distributed(training_data(source, recipe, seed, position=position, **shared)),
+            workers.distributed(training_data(source, recipe, seed, position=position, service=service, **shared)),
             initial_epoch=position.epoch,
             epochs=recipe.epochs,
             steps_per_epoch=steps_per_epoch(source.splits["train"], recipe.batch_size),

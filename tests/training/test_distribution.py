@@ -1,6 +1,7 @@
 """One model in one process, on two devices and by two workers: the same training."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -93,6 +94,12 @@ def test_where_one_of_two_workers_is_killed_the_other_ends_and_both_go_on_when_s
         assert_equal_to_rounding(again["weights"], never["weights"])
 
 
+def test_training_through_a_data_service_is_the_same_to_the_bit(ended):
+    """A dispatcher and its worker in a process of their own, which make moved and mixed pictures ready."""
+    assert ended["codes"]["served"] == [0]
+    assert ended["served"] == ended["one"]
+
+
 SPLIT = Split(np.arange(23 * 2, dtype=np.uint8).reshape(23, 1, 2), np.arange(23, dtype=np.int32) % 3)
 
 
@@ -150,12 +157,12 @@ def test_every_example_is_evaluated_once_and_no_replica_is_ever_without_one():
         [x for part, s in zip(parts, shards, strict=True) for x, _ in part[i * s.local :][: s.local]] for i in range(3)
     ]
     np.testing.assert_array_equal(np.concatenate([x for step in steps for x in step]), whole)
-    with pytest.raises(InputError, match="an example for each replica. Received: examples=23, replicas=9"):
+    with pytest.raises(InputError, match=r"an example for each replica. Received: examples=23, replicas=9"):
         evaluation_dataset(SPLIT, shard=Shard(0, 1, 9), **settings)
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_one_that_does():
-    with pytest.raises(InputError, match="multiple of their number. Received: batch_size=6, replicas=4. Take 4 or 8."):
+    with pytest.raises(InputError, match=r"multiple of their number. Received: batch_size=6, replicas=4. Take 4 or 8."):
         training_batches(Shard(0, 1, 4), preprocess=lambda x: x)
 
 
@@ -236,8 +243,6 @@ def test_workers_that_all_come_go_on_together_whoever_comes_first():
 
 def test_a_port_in_use_is_named():
     addresses = free_addresses(2)
-    import socket
-
     host, port = addresses[0].split(":")
     with socket.create_server((host, int(port))), pytest.raises(InputError, match="able to listen at its address"):
         meet(Cluster(addresses, 0), 0.3)

@@ -1,8 +1,8 @@
 """What a second worker costs a step: `python tests/benchmarks/distribution.py`.
 
 One process trains on noise with batches of half the size, then two workers on this machine with whole ones, so that
-each has the same to compute, on one thread. What their steps take longer is the sum of gradients and figures; the ratio is
-printed. Where the machine has not two free cores it says more of them than of the workers.
+each has the same to compute, on one thread. What their steps take longer is the sum of gradients and figures; the ratio
+is printed. Where the machine has not two free cores it says more of them than of the workers.
 """
 
 import argparse

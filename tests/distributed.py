@@ -1,4 +1,5 @@
-"""Trains one small model in one process, on two devices and by two workers: `python tests/distributed.py FOLDER`.
+"""Trains a small model in one process, on two devices, by two workers of which one is killed, and through a data service:
+`python tests/distributed.py FOLDER`.
 
 Every process is forked from one that has imported Keras and done nothing with it, and writes what it ended with into
 the folder: `<name>.json`. `test_distribution.py` compares.
@@ -109,6 +110,11 @@ def write(folder, name, content):
     (folder / f"{name}.json").write_text(json.dumps(content))
 
 
+def alone(folder):
+    train("one", folder)
+    train("no_mix", folder, recipe=NO_MIX)
+
+
 def mirrored(name, folder, **settings):
     """Two logical devices of one process."""
     two = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -158,19 +164,21 @@ def main():
     folder = Path(sys.argv[1])
     reading, writing = os.pipe()
     service = start(serve, writing)
+    address = os.read(reading, 100).decode()
+    workers = {"recipe": NO_MIX, "checkpoints": "checkpoints"}
     runs = {
-        "one": [start(train, "one", folder)],
-        "no_mix": [start(train, "no_mix", folder, recipe=NO_MIX)],
+        "one": [start(alone, folder)],
         "mirrored": [start(mirrored, "mirrored", folder)],
-        "workers": list(two_workers("worker", folder)),
-        "no_mix workers": list(two_workers("no_mix_worker", folder, recipe=NO_MIX)),
-        "killed": list(two_workers("killed", folder, {"kill_at": 1}, checkpoints="checkpoints")),
+        "killed": list(two_workers("killed", folder, {"kill_at": 1}, **workers)),
     }
     codes = {name: finish(processes) for name, processes in runs.items()}
-    codes["served"] = finish([start(train, "served", folder, service=os.read(reading, 100).decode())])
+    runs = {
+        "worker": list(two_workers("worker", folder, **workers)),
+        "served": [start(train, "served", folder, service=address)],
+    }
+    codes |= {name: finish(processes) for name, processes in runs.items()}
     os.kill(service, signal.SIGKILL)
-    codes["service"] = finish([service])
-    codes["again"] = finish(list(two_workers("again", folder, checkpoints="checkpoints")))
+    finish([service])
     write(folder, "codes", codes)
 
 

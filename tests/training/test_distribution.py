@@ -40,18 +40,13 @@ def assert_equal_to_rounding(ours, theirs):
         assert a == b if isinstance(a, str) else a == pytest.approx(b, rel=2e-5, abs=2e-6)
 
 
-@pytest.mark.parametrize(
-    ("name", "alone"),
-    [
-        ("mirrored", "one"),
-        ("worker0", "one"),
-        ("worker1", "one"),
-        ("no_mix_worker0", "no_mix"),
-        ("no_mix_worker1", "no_mix"),
-    ],
-)
+@pytest.mark.parametrize(("name", "alone"), [("mirrored", "one"), ("worker0", "no_mix"), ("worker1", "no_mix")])
 def test_a_model_of_two_replicas_trains_as_one_process_does(ended, name, alone):
-    """Losses and accuracies of training and validation, weights, `evaluate` and `predict`."""
+    """Losses and accuracies of training and validation, weights, `evaluate` and `predict`.
+
+    The recipe clips gradients and averages weights; on two devices it mixes pictures too. The two workers are those
+    that go on where one of them was killed.
+    """
     assert len(ended[alone]["rows"]) == 2
     assert ended[alone]["rows"][0]["loss"] != pytest.approx(ended[alone]["rows"][1]["loss"], rel=1e-3)
     for key in ("rows", "weights", "evaluated", "logits", "metrics"):
@@ -82,16 +77,13 @@ def distributed_source():
 
 
 def test_where_one_of_two_workers_is_killed_the_other_ends_and_both_go_on_when_started_again(ended):
-    """Killed behind step 2 of the second epoch; each step has a checkpoint, of which the killed one's was the last."""
+    """Killed behind step 2 of the second epoch, whose checkpoint was the last; that they end as if nobody had been
+    killed is tested above."""
     assert ended["codes"]["killed"] == [75, -9]
     assert "another worker has gone" in ended["killed0"]["lost"]
     assert ended["killed0"]["seconds"] < HEARD_WITHIN
-    assert ended["codes"]["again"] == [0, 0]
-    for index in (0, 1):
-        again, never = ended[f"again{index}"], ended[f"worker{index}"]
-        assert again["began"] == [1, 2]
-        assert_equal_to_rounding(again["rows"], never["rows"])
-        assert_equal_to_rounding(again["weights"], never["weights"])
+    assert ended["codes"]["worker"] == [0, 0]
+    assert ended["worker0"]["began"] == ended["worker1"]["began"] == [1, 2]
 
 
 def test_training_through_a_data_service_is_the_same_to_the_bit(ended):

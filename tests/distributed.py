@@ -1,5 +1,6 @@
-"""Trains a small model in one process, on two devices, by two workers of which one is killed, and through a data service:
-`python tests/distributed.py FOLDER`.
+"""Trains a small model in one process, on two devices, by two workers and through a data service.
+
+`python tests/distributed.py FOLDER`. One of the workers is killed, and both are started again.
 
 Every process is forked from one that has imported Keras and done nothing with it, and writes what it ended with into
 the folder: `<name>.json`. `test_distribution.py` compares.

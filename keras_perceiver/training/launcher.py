@@ -7,13 +7,17 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 
 from keras_perceiver._checks import require, require_positive
 from keras_perceiver.training.cluster import free_addresses
 from keras_perceiver.training.stopping import StopRequest
 
 GRACE_SECONDS = 30.0  # in which the others end by themselves when one has failed: they hear of it after ten or so
-COMMAND = (sys.executable, "-c", "from keras_perceiver.cli import app; app(prog_name='keras-perceiver')")
+# As it is installed, beside the package; in a checkout within it.
+SCRIPT = "keras_perceiver_command" if find_spec("keras_perceiver_command") else "keras_perceiver._command"
+RUN = f"import sys; sys.argv[0] = 'keras-perceiver'; from {SCRIPT} import main; main()"
+COMMAND = (sys.executable, "-c", RUN)
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 
@@ -54,17 +58,16 @@ def launch(arguments, *, num_workers=2, command=COMMAND):
 
 def _start(command, addresses, index):
     task = {"type": "worker", "index": index}
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
-    environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
+    environment = {**os.environ, "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
     piped = {} if index == 0 else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     # In a session of its own: Ctrl-C reaches it through us, once.
     return subprocess.Popen(command, env=environment, start_new_session=True, stdin=subprocess.DEVNULL, **piped)
 
 
 def _repeat(worker, index):
-    for line in worker.stdout:
-        text = line.decode(errors="replace").rstrip()
-        print(f"worker {index} | {text}", file=sys.stderr, flush=True)
+    with worker.stdout as lines:
+        for line in lines:
+            print(f"worker {index} | {line.decode(errors='replace').rstrip()}", file=sys.stderr, flush=True)
 
 
 def _wait(workers, stop):

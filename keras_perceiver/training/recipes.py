@@ -202,9 +202,11 @@ class Recipe:
         )
         model.optimizer.build(model.trainable_variables)
         clip_whole_gradients(model.optimizer)
+        if tf.distribute.has_strategy():
+            return  # `fit` makes the variables of the metrics itself
         # A first step that has to make variables is traced twice, which takes as long as compiling it.
         nothing = keras.ops.zeros((1, model.output_shape[-1]))
-        tf.distribute.get_strategy().run(model.compute_metrics, (None, nothing, nothing))
+        model.compute_metrics(None, nothing, nothing)
         model.reset_metrics()
 
     def loss(self, multi_label=False):

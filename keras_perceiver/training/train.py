@@ -5,6 +5,7 @@ import time
 from contextlib import ExitStack
 
 import keras
+import tensorflow as tf
 from rich.console import Console
 
 from keras_perceiver._checks import given, require, require_folder, require_one_of
@@ -137,7 +138,8 @@ def train(
         config |= {"init": initial and initial.description(), "frozen": list(frozen)}
         config |= {} if data_service is None else {"data_service": True}  # large JPEGs differ by some levels
         recipe = resolved_recipe(source, overrides, base_recipe)
-        _require_enough(source, recipe, workers)
+        _require_distributable(recipe, workers)
+        _require_enough(source, workers)
         workers.require_same(config=config)
         with workers.scope():
             built, said = _built(source, seed, network, config, recipe, initial, frozen)
@@ -179,22 +181,43 @@ def _data_options(data, preset, options, preprocess):
 
 
 def _distributable(overrides, workers):
-    """The overrides of a recipe for a model of several replicas, which XLA cannot compile."""
-    if workers.shard.total == 1:
+    """The overrides of a recipe for a model in a strategy's scope, whose sums over replicas XLA does not compile."""
+    if workers.strategy is None:
         return overrides
     require(
         not overrides.get("jit_compile"),
-        "`jit_compile` must be left out where a model has several replicas: their sums are not compiled by XLA",
+        "`jit_compile` must be left out with `--distribute`: sums over replicas are not compiled by XLA",
         jit_compile=True,
-        replicas=workers.shard.total,
     )
     return {**overrides, "jit_compile": False}
 
 
-def _require_enough(source, recipe, workers):
-    """Requires batches to be divided among the replicas, and each of these to have examples to be evaluated on."""
+def _require_distributable(recipe, workers):
+    """Requires a recipe to ask for nothing that Keras' optimizers and loops cannot do in a strategy's scope."""
+    if workers.strategy is None:
+        return
+    require_divisible(recipe.batch_size, workers.shard.total)
+    for name, usual, repair in (
+        ("gradient_accumulation_steps", None, "A larger `batch_size` on more replicas does the same."),
+        ("steps_per_execution", 1, ""),
+        (
+            "precision",
+            recipe.precision if recipe.precision != "float16" else "bfloat16",
+            "bfloat16 needs no loss scale.",
+        ),
+    ):
+        value = getattr(recipe, name)
+        require(
+            value == usual,
+            f"`{name}` must be {usual!r} with `--distribute`: Keras does it for one replica alone",
+            repair=repair,
+            **{name: value},
+        )
+
+
+def _require_enough(source, workers):
+    """Requires each replica to have examples to be evaluated on."""
     replicas = workers.shard.total
-    require_divisible(recipe.batch_size, replicas)
     for name in ("validation", "test"):
         require(
             len(source.splits[name]) >= replicas * steps_of_evaluation(source, name),
@@ -214,10 +237,11 @@ def _built(source, seed, network, config, recipe, initial, frozen):
         said.append(f"frozen: {', '.join(freeze(model, frozen))}")
     _compile(model, source, recipe)
     replicas = model.distribute_strategy.num_replicas_in_sync
-    if replicas > 1:
-        said.append(f"{replicas} replicas, each with {recipe.batch_size // replicas} examples of a batch, without XLA")
-        if any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
-            said.append("batch normalisation is over the examples of each replica, not over the batch")
+    if tf.distribute.has_strategy():
+        part = recipe.batch_size // replicas
+        said.append(f"{replicas} replica{'s' * (replicas > 1)}, each with {part} examples of a batch, without XLA")
+    if replicas > 1 and any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
+        said.append("batch normalisation is over the examples of each replica, not over the batch")
     return model, said
 
 

@@ -11,12 +11,25 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import Shard, Split, evaluation_dataset, mix_batch, training_dataset
+from keras_perceiver.data import (
+    Lazy,
+    Shard,
+    Source,
+    Split,
+    evaluation_dataset,
+    load_source,
+    mix_batch,
+    training_dataset,
+)
+from keras_perceiver.data.service import ORIENTATION, running_service, service_reader, through_service
 from keras_perceiver.training import Workers, build_strategy, launch, train
 from keras_perceiver.training.cluster import Cluster, free_addresses, meet
 from keras_perceiver.training.distribution import Poll
+from keras_perceiver.training.feeding import file_errors
+from tests.pictures import write_pictures
 
 TESTS = Path(__file__).parent.parent
 HEARD_WITHIN = 120.0  # seconds in which the loss of a worker is known; ten or so where nothing else runs
@@ -262,19 +275,65 @@ def test_workers_ask_each_other_about_once_a_second():
     assert Poll(ThreeWorkers(theirs=1))(0.0, False) == (True,)
 
 
-def test_a_dry_run_and_xla_are_refused_with_several_replicas(tmp_path):
-    class Two:
-        num_replicas_in_sync = 2
-        cluster_resolver = None
-        extended = type("Extended", (), {"worker_devices": ("CPU:0", "CPU:1")})
+class Two:
+    """What is looked at of a strategy before anything is built."""
 
-    with pytest.raises(InputError, match="`dry_run` must be of one process"):
-        train("digits", dry_run=True, strategy=Two())
-    with pytest.raises(InputError, match="`jit_compile` must be left out"):
-        train("digits", output=tmp_path, strategy=Two(), recipe={"jit_compile": True})
-    with pytest.raises(InputError, match="`batch_size`, of all replicas together"):
-        train("digits", output=tmp_path, strategy=Two(), recipe={"batch_size": 33})
+    num_replicas_in_sync = 2
+    cluster_resolver = None
+    extended = type("Extended", (), {"worker_devices": ("CPU:0", "CPU:1")})
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"dry_run": True}, "`dry_run` must be of one process"),
+        ({"recipe": {"jit_compile": True}}, "`jit_compile` must be left out"),
+        ({"recipe": {"batch_size": 33}}, "`batch_size`, of all replicas together.*Take 32 or 34"),
+        ({"recipe": {"gradient_accumulation_steps": 2}}, "`gradient_accumulation_steps` must be None"),
+        ({"recipe": {"steps_per_execution": 2}}, "`steps_per_execution` must be 1"),
+        ({"recipe": {"precision": "float16"}}, "`precision` must be 'bfloat16'.*Received: precision='float16'"),
+        ({"data_service": "127.0.0.1:1"}, "`data_service` must be the address of a data service that runs"),
+        ({"data_service": "here"}, "`data_service` must be HOST:PORT"),
+    ],
+)
+def test_what_several_replicas_cannot_do_is_refused_before_anything_is_written(tmp_path, settings, rule):
+    with pytest.raises(InputError, match=rule):
+        train("digits", output=tmp_path, strategy=Two(), **settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_service_reads_upright_jpegs_and_pngs_itself_and_refuses_others(tmp_path):
+    write_pictures(tmp_path, {"cat": 20, "dog": 20})
+    source = load_source(tmp_path)
+    train_split, read = source.splits["train"], service_reader(source)
+    for index in (0, 5):
+        np.testing.assert_array_equal(read(index).numpy(), train_split.examples[index])
+    turned = Image.Exif()
+    turned[ORIENTATION] = 6
+    Image.open(tmp_path / train_split.names[3]).save(tmp_path / train_split.names[3], exif=turned)
+    with pytest.raises(InputError, match=f"1 of {len(train_split)} are others: {train_split.names[3]}"):
+        service_reader(source)
+
+
+def test_examples_that_no_service_decodes_are_sent_or_refused(monkeypatch):
+    lazy = Split(Lazy(lambda key: np.zeros((2, 3)), range(7), (2, 3), np.uint8), np.zeros(7, np.int32))
+    source = Source("sounds", "audio", ("a", "b"), {"train": lazy})
+    assert service_reader(source) is None
+    monkeypatch.setattr("keras_perceiver.data.service.MAX_SENT_BYTES", 7 * 6 - 1)
+    with pytest.raises(InputError, match=r"by TensorFlow's operators alone.*Received: modality='audio', bytes=42"):
+        service_reader(source)
+
+
+def test_a_second_worker_of_a_data_service_is_noticed():
+    """Both would make the whole data set: twice as many batches, in any order."""
+    numbers = tf.data.Dataset.range(1000)
+    service = tf.data.experimental.service
+    with running_service(0) as address:
+        assert list(through_service(numbers, address).as_numpy_iterator()) == list(range(1000))
+        second = service.WorkerServer(service.WorkerConfig(address, free_addresses(1)[0]))
+        with pytest.raises(InputError, match="A data service must have one worker"), file_errors():
+            list(through_service(numbers, address).as_numpy_iterator())
+        second.stop()
 
 
 TELL = "import json, os, sys; c = json.loads(os.environ['TF_CONFIG']); i = c['task']['index']; \

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from keras_perceiver._checks import given, printable
 from keras_perceiver.cli_exports import benchmark, export, serve_config
+from keras_perceiver.cli_machines import data_service, launch
 from keras_perceiver.cli_options import (
     AUGMENTATION_OPTIONS,
     MODEL_OPTIONS,
@@ -46,6 +47,7 @@ from keras_perceiver.cli_options import (
     preprocess_settings,
     stopping,
     table_console,
+    training_strategy,
 )
 from keras_perceiver.cli_studies import attend, study
 
@@ -143,6 +145,23 @@ def train(
         bool,
         typer.Option("--tensorboard", help="Write figures, gradient norms, graph and attention for TensorBoard."),
     ] = False,
+    distribute: Annotated[
+        str | None,
+        typer.Option(help="mirrored: over the devices of this machine; multiworker: over processes and machines."),
+    ] = None,
+    worker_addresses: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of each worker, with commas between; the first is the chief.", show_default="TF_CONFIG"
+        ),
+    ] = None,
+    worker_index: Annotated[
+        int | None, typer.Option(help="Which of them this process is, from 0.", show_default="TF_CONFIG")
+    ] = None,
+    worker_timeout: Annotated[float, typer.Option(help="Seconds to wait for the others.")] = 300.0,
+    data_service: Annotated[
+        str | None, typer.Option(help="HOST:PORT of a `data-service` that makes batches ready.", show_default="none")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Take ten steps, say what the run would cost, write nothing.")
     ] = False,
@@ -188,6 +207,7 @@ def train(
     """
     options = locals()
     with library("training") as training, stopping(training):
+        strategy = training_strategy(training, distribute, worker_addresses, worker_index, worker_timeout)
         training.train(
             data,
             output=output,
@@ -206,6 +226,8 @@ def train(
             checkpoint_minutes=checkpoint_minutes,
             tensorboard=tensorboard,
             dry_run=dry_run,
+            strategy=strategy,
+            data_service=data_service,
             console=table_console(),
         )
 
@@ -319,6 +341,8 @@ def predict(
     table_console().print(table)
 
 
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(launch)
+app.command()(data_service)
 app.command()(export)
 app.command()(benchmark)
 app.command(name="serve-config")(serve_config)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from keras_perceiver._checks import InputError, printable
+from keras_perceiver._checks import InputError, printable, require
 
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a run was stopped, and the same command goes on
 
@@ -136,6 +136,19 @@ def table_console(stderr=False):
     """A console as wide as the terminal; wide enough for every table where the output goes to a file."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(width=120, stderr=stderr)
+
+
+def training_strategy(training, distribute, worker_addresses, worker_index, worker_timeout):
+    """The strategy that the options of a verb ask for; None for none."""
+    given = {"worker_addresses": worker_addresses, "worker_index": worker_index}
+    if distribute is None:
+        chosen = {name: value for name, value in given.items() if value is not None}
+        require(not chosen, "Workers must be named for `--distribute multiworker` alone", **chosen)
+        return None
+    addresses = None if worker_addresses is None else worker_addresses.split(",")
+    return training.build_strategy(
+        distribute, worker_addresses=addresses, worker_index=worker_index, worker_timeout=worker_timeout
+    )
 
 
 @contextmanager

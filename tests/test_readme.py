@@ -8,6 +8,8 @@ import csv
 import re
 import shlex
 import shutil
+from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,9 @@ from tiny_tfds import prepare
 from typer.testing import CliRunner
 
 from keras_perceiver.cli import app
+from keras_perceiver.data.service import running_service
 from keras_perceiver.models import PRESETS
-from keras_perceiver.training import RECIPES, Run
+from keras_perceiver.training import RECIPES, Run, StopRequest
 from tests.pictures import write_pictures
 from tests.tiny import TINY_MODEL, TINY_RECIPE, tiny_options
 from tuning import __main__ as tuning_main
@@ -64,7 +67,12 @@ def users_folder(tiny_run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in commands() if re.search("keras-perceiver (?!train|study)", c) and not is_release(c)]
+    "command",
+    [
+        c
+        for c in commands()
+        if re.search("keras-perceiver (?!train|study|launch|data-service)", c) and not is_release(c)
+    ],
 )
 def test_commands_of_the_documents(command, users_folder):
     words = shlex.split(command)
@@ -108,7 +116,9 @@ def test_training_commands_of_the_documents_at_a_tiny_budget(command, tmp_path, 
         prepare(tmp_path / "datasets")
     network = words[words.index("--network") + 1] if "--network" in words else "perceiver"
     before = sorted(tmp_path.iterdir())
-    result = CliRunner().invoke(app, [*words[words.index("train") :], *tiny_options(network), *few])
+    with running_service(0) if "--data-service" in words else nullcontext() as address:
+        words = [address if option == "--data-service" else word for option, word in pairwise(["", *words])]
+        result = CliRunner().invoke(app, [*words[words.index("train") :], *tiny_options(network), *few])
     assert result.exit_code == 0, result.stderr
     if "--dry-run" in words:
         assert "without validation" in result.stdout
@@ -117,6 +127,30 @@ def test_training_commands_of_the_documents_at_a_tiny_budget(command, tmp_path, 
     name = data.removeprefix("tfds:") + ("" if network == "perceiver" else f"-{network}")
     assert list((tmp_path / "saved_models" / name).iterdir())
     assert list((tmp_path / "runs").glob(f"{name}-seed*/metrics.json"))
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "keras-perceiver launch" in c])
+def test_launches_of_the_documents_at_a_tiny_budget(command, tmp_path, monkeypatch, capfd):
+    """Two real workers: one run folder and one export, as one process leaves them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    result = CliRunner().invoke(app, [*shlex.split(command)[1:], *tiny_options()])
+    printed = capfd.readouterr()
+    assert result.exit_code == 0, printed.err[-3000:]
+    assert "2 replicas, each with 64 examples of a batch, without XLA" in printed.out
+    run = Run(tmp_path / "runs" / "digits-seed0")
+    assert f"accuracy {run.read_json('metrics.json')['accuracy']:.2%}" in printed.out
+    assert len((run.folder / "history.csv").read_text().splitlines()) == 4
+    assert len(list((tmp_path / "saved_models" / "digits").iterdir())) == 1
+    assert not run.checkpoint_folder.exists()
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "keras-perceiver data-service" in c])
+def test_data_services_of_the_documents_start_and_stop(command, monkeypatch):
+    monkeypatch.setattr(StopRequest, "__enter__", lambda self: setattr(self, "name", "SIGTERM") or self)
+    result = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert result.exit_code == 0, result.stderr
+    assert "data service at 127.0.0.1:5050" in result.stdout
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from rich.table import Column, Table
 from keras_perceiver._checks import require
 from keras_perceiver.data import load_source, steps_per_epoch
 from keras_perceiver.training import RECIPES, HyperPerceiver
+from keras_perceiver.training.configuration import configuration
 from keras_perceiver.training.feeding import evaluation_data, training_data
 from keras_perceiver.training.runs import differences, write_atomically
-from keras_perceiver.training.train import configuration
 
 
 class ReportingSearch(keras_tuner.RandomSearch):

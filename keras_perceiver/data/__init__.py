@@ -6,7 +6,7 @@ from keras_perceiver.data.augment import augment_image, mix_batch
 from keras_perceiver.data.examples import Lazy
 from keras_perceiver.data.images import normalize_pixels, preprocess_images, read_image
 from keras_perceiver.data.modalities import MODALITIES, Modality
-from keras_perceiver.data.pipeline import evaluation_dataset, steps_per_epoch, training_dataset
+from keras_perceiver.data.pipeline import Shard, evaluation_dataset, steps_per_epoch, training_dataset
 from keras_perceiver.data.point_augmentation import augment_points
 from keras_perceiver.data.points import preprocess_points, read_points
 from keras_perceiver.data.reports import Problem, Report
@@ -22,6 +22,7 @@ __all__ = [
     "Modality",
     "Problem",
     "Report",
+    "Shard",
     "Source",
     "Split",
     "augment_audio",

@@ -4,6 +4,8 @@ The order of the data and every augmentation are functions of (seed, epoch, inde
 can be repeated, and one that was killed goes on with exactly the batches it would have seen.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
@@ -12,6 +14,17 @@ from keras_perceiver.data.examples import Lazy
 
 CACHE_BYTES = 2**31  # 2 GiB: a split of at most this size is decoded once and kept, a larger one every epoch again
 MIX_OFFSET = 1_000_000_007  # beyond the index of any example: batches draw other seeds than examples
+
+
+class Shard(NamedTuple):
+    """The replicas of a model that this process feeds: `local` ones from `first` on, of `total` in all processes."""
+
+    first: int
+    local: int
+    total: int
+
+
+WHOLE = Shard(0, 1, 1)
 
 
 def training_dataset(
@@ -27,6 +40,9 @@ def training_dataset(
     augment=None,
     mix=None,
     hide=None,
+    shard=WHOLE,
+    read=None,
+    service=None,
     num_parallel_calls=tf.data.AUTOTUNE,
     console=None,
 ):
@@ -35,9 +51,13 @@ def training_dataset(
     The last incomplete batch of an epoch is left out (other examples each time), so that all
     batches have one static shape and XLA compiles the training step once.
 
+    Where a model has several replicas, each is fed an equal part of every batch, and the parts together are the batch
+    that a single one would be fed. Only the process' own parts are decoded and augmented; with `mix` or `hide`, which
+    draw for a whole batch, the whole batch is made first.
+
     Args:
         split: the `Split` to train on.
-        batch_size: B, at most the number of examples.
+        batch_size: B, at most the number of examples; of all replicas together, and a multiple of their number.
         num_classes: width of the one-hot labels.
         seed: of the order and the augmentation.
         num_epochs: epochs of the whole run.
@@ -47,16 +67,23 @@ def training_dataset(
         augment: optional function `(raw example float32, (2,) int32 seed) -> example`.
         mix: optional function `(raw batch float32, labels, (2,) int32 seed) -> (batch, labels)`.
         hide: optional function `(preprocessed batch, (2,) int32 seed) -> batch`, such as SpecAugment.
+        shard: the `Shard` of this process.
+        read: function of an index in the split that returns the raw example, by TensorFlow's operators; None for that
+            of `example_reader`.
+        service: function that gives the data set to a data service, see `through_service`; None for none.
         num_parallel_calls: examples that are made ready at once; changes nothing but the speed.
         console: `rich.console.Console` for the progress of decoding what is kept; None for none.
 
     Returns:
         `tf.data.Dataset` of `((B, ..) float32, (B, num_classes) float32)`, or of what `preprocess` makes of examples
-        with several fields;
-        `steps_per_epoch(split, batch_size)` batches an epoch.
+        with several fields; `steps_per_epoch(split, batch_size)` batches an epoch. With a shard, a batch of
+        B / shard.total for each of its replicas in turn.
     """
     steps = steps_per_epoch(split, batch_size)
-    example = example_reader(split, num_classes, console)
+    require_divisible(batch_size, shard.total)
+    part, is_cut_late = batch_size // shard.total, shard.total > 1 and not (mix is None and hide is None)
+    made = shard.local if not is_cut_late else shard.total  # parts of a batch that are made here
+    example = example_reader(split, num_classes, console, read)
     is_within_epoch = first_step > 0  # also behind its last step, where its validation is still to come
     first_epoch, first_step = divmod(first_epoch * steps + first_step, steps)
 
@@ -79,25 +106,44 @@ def training_dataset(
 
         # The order first: to shuffle indices costs nothing, and no buffer has to be as large as the data.
         order = epoch_order(len(split), seed, epoch)[done * batch_size :]
+        if shard.total > 1 and not is_cut_late:
+            order = _own_part(order[: (steps - done) * batch_size], shard, part)
         batches = tf.data.Dataset.from_tensor_slices(order)
         # Decoded and augmented one by one and in parallel, but in order: each call draws from its own seed alone.
         batches = batches.map(augmented, num_parallel_calls=num_parallel_calls, deterministic=True)
-        batches = batches.batch(batch_size, drop_remainder=True)
+        batches = batches.batch(made * part, drop_remainder=True)
         # Mixed while they are still pictures, before pixels are permuted: a box of CutMix is a box of the picture.
         # What stands before the model comes last, as when it is served; a batch at a time costs less.
         return batches.enumerate(done).map(finished, num_parallel_calls=num_parallel_calls, deterministic=True)
 
     dataset = tf.data.Dataset.range(first_epoch, num_epochs).flat_map(epoch_batches)
+    if is_cut_late:
+        own = slice(shard.first * part, (shard.first + shard.local) * part)
+        dataset = dataset.map(lambda *batch: tf.nest.map_structure(lambda values: values[own], batch))
+    if shard.local > 1:
+        dataset = dataset.rebatch(part, drop_remainder=True)
+    if service is not None:
+        dataset = service(dataset)
     if not is_within_epoch:  # else `fit` counts the steps that are done too, and would stop at the number that are left
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * (num_epochs - first_epoch)))
+        batches = steps * (num_epochs - first_epoch) * shard.local
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
     return dataset.prefetch(tf.data.AUTOTUNE)  # the next batch is made while the model trains on this one
 
 
-def evaluation_dataset(split, *, batch_size, num_classes, preprocess, clip=None, clips=None, console=None):
+def _own_part(order, shard, part):
+    """Of the indices of whole batches those that the replicas of a process are fed, in their order."""
+    parts = tf.reshape(order, (-1, shard.total, part))
+    return tf.reshape(parts[:, shard.first : shard.first + shard.local], (-1,))
+
+
+def evaluation_dataset(split, *, batch_size, num_classes, preprocess, clip=None, clips=None, shard=WHOLE, console=None):
     """Every example, in order; the batch dimension stays open, the last batch may be smaller.
 
+    With a shard, `evaluation_steps` says into how many steps the examples are divided, and each step is divided among
+    the replicas: in parts that differ by one example at most, so that no replica is ever without any.
+
     Args:
-        split, batch_size, num_classes, preprocess, console: see `training_dataset`.
+        split, batch_size, num_classes, preprocess, shard, console: see `training_dataset`.
         clip: function `(raw example, number of a clip, how many there are) -> what preprocess takes`, for examples of
             which parts are looked at; None for whole ones.
         clips: (n,) integers: how many clips of each example, one after the other; None for one.
@@ -115,12 +161,40 @@ def evaluation_dataset(split, *, batch_size, num_classes, preprocess, clip=None,
         x, y = example(index)
         return (x if clip is None else clip(x, number, count)), y
 
+    parts = None
+    if shard.total > 1:
+        parts = _evaluation_parts(len(index), batch_size, shard)
+        own = np.concatenate(parts)
+        index, number = index[own], number[own]
     dataset = tf.data.Dataset.from_tensor_slices((index, number, counts[index]))
-    dataset = dataset.map(clipped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(batch_size).map(lambda x, y: (preprocess(x), y)).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.map(clipped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(batch_size)
+    if parts is not None:
+        dataset = dataset.rebatch([len(part) for part in parts])
+    return dataset.map(lambda x, y: (preprocess(x), y)).prefetch(tf.data.AUTOTUNE)
 
 
-def example_reader(split, num_classes, console=None):
+def evaluation_steps(count, batch_size):
+    """Steps in which `evaluation_dataset` gives so many examples (or clips of them)."""
+    return -(-count // batch_size)
+
+
+def _evaluation_parts(count, batch_size, shard):
+    """The indices of each batch that a process is given, for each of its replicas in turn."""
+    steps = evaluation_steps(count, batch_size)
+    require(
+        count >= steps * shard.total,
+        "A split must have an example for each replica",
+        examples=count,
+        replicas=shard.total,
+    )
+    return [
+        part
+        for step in np.array_split(np.arange(count), steps)
+        for part in np.array_split(step, shard.total)[shard.first : shard.first + shard.local]
+    ]
+
+
+def example_reader(split, num_classes, console=None, read=None):
     """A function `index -> (raw example, labels (num_classes,) float32)` for use in `Dataset.map`.
 
     A raw example is a tensor, or `{field: tensor}` where examples are kept with a structured dtype.
@@ -128,19 +202,7 @@ def example_reader(split, num_classes, console=None):
     What fits into `CACHE_BYTES` is decoded first, in parallel, and lies in memory; what does not is decoded
     by every call.
     """
-    examples = split.examples
-    if isinstance(examples, Lazy) and examples.nbytes <= CACHE_BYTES:
-        examples = examples.array(console)
-    if isinstance(examples, Lazy):
-
-        def read(index):
-            return _decoded(examples, index)
-    else:
-        arrays = fields(examples)
-
-        def read(index):
-            return tf.nest.map_structure(lambda array: array[index], arrays)
-
+    read = read or _raw_reader(split.examples, console)
     labels = tf.constant(split.labels)
 
     def example(index):
@@ -148,6 +210,16 @@ def example_reader(split, num_classes, console=None):
         return read(index), (tf.cast(label, tf.float32) if split.is_multi_label else tf.one_hot(label, num_classes))
 
     return example
+
+
+def _raw_reader(examples, console):
+    """A function `index -> raw example`."""
+    if isinstance(examples, Lazy) and examples.nbytes <= CACHE_BYTES:
+        examples = examples.array(console)
+    if isinstance(examples, Lazy):
+        return lambda index: _decoded(examples, index)
+    arrays = fields(examples)
+    return lambda index: tf.nest.map_structure(lambda array: array[index], arrays)
 
 
 def fields(examples):
@@ -170,6 +242,18 @@ def _decoded(examples, index):
 
     tensors = tf.numpy_function(read, [index], [kind.base for kind in inner], stateful=False)
     return {n: tf.ensure_shape(x, shape + k.shape) for n, x, k in zip(names, tensors, inner, strict=True)}
+
+
+def require_divisible(batch_size, replicas):
+    """Requires a batch to be divided among so many replicas without a rest."""
+    low = batch_size // replicas * replicas
+    require(
+        batch_size % replicas == 0,
+        "`batch_size`, of all replicas together, must be a multiple of their number",
+        batch_size=batch_size,
+        replicas=replicas,
+        repair=f"Take {f'{low} or ' if low else ''}{low + replicas}.",
+    )
 
 
 def steps_per_epoch(split, batch_size):

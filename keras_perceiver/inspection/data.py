@@ -16,9 +16,9 @@ from keras_perceiver.data import MODALITIES, load_source
 from keras_perceiver.data.examples import in_parallel
 from keras_perceiver.data.pipeline import fields
 from keras_perceiver.data.reports import NAMED
+from keras_perceiver.training.configuration import resolved_recipe
 from keras_perceiver.training.feeding import augmentation, hiding
 from keras_perceiver.training.plots import plain, save
-from keras_perceiver.training.train import resolved_recipe
 
 SHEET = "sheet.png"
 SHEET_CLASSES, SHEET_EXAMPLES, SHEET_VERSIONS = 10, 3, 2  # rows; examples a row, and augmented versions of each

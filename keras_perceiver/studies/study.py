@@ -22,8 +22,8 @@ from keras_perceiver.studies.costs import COSTS, Costs, read_costs
 from keras_perceiver.studies.questions import QUESTIONS, Arm
 from keras_perceiver.studies.report import ArmResult, StudyResult
 from keras_perceiver.training import Run, train
+from keras_perceiver.training.configuration import configuration
 from keras_perceiver.training.runs import OTHER_FOLDER
-from keras_perceiver.training.train import configuration
 
 
 class PlannedArm(NamedTuple):

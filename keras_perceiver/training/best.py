@@ -5,6 +5,8 @@ import math
 import keras
 
 from keras_perceiver._checks import require
+from keras_perceiver.training.distribution import Workers
+from keras_perceiver.training.resume import shared_state
 from keras_perceiver.training.state import State, named_values, newest_state, write_state
 
 KEPT = ("last", "best")
@@ -25,14 +27,16 @@ class BestEpoch(keras.callbacks.Callback):
             before this one.
         keep: whether weights are kept.
         patience: epochs without a better one after which the run ends; None for never.
+        workers: `Workers` of the run, of which the chief keeps the weights; None for one process.
     """
 
-    def __init__(self, folder, rows, *, keep=False, patience=None):
+    def __init__(self, folder, rows, *, keep=False, patience=None, workers=None):
         super().__init__()
         self.folder = folder
         self.rows = rows
         self.keep = keep
         self.patience = patience
+        self.workers = workers or Workers()
 
     @property
     def is_over(self):
@@ -42,7 +46,7 @@ class BestEpoch(keras.callbacks.Callback):
 
     def restore(self, model):
         """Puts the weights of the best epoch into the model, and returns its number, counted from 1."""
-        state = newest_state(self.folder, lambda text: None)
+        state = shared_state(self.workers, lambda: newest_state(self.folder, lambda text: None))
         require(
             state is not None,
             f"The best weights in `{self.folder}` must be readable",
@@ -55,7 +59,8 @@ class BestEpoch(keras.callbacks.Callback):
     def on_test_end(self, logs=None):
         if self.keep and all(_score(logs) > _score(row, "val_") for row in self.rows):
             epoch = len(self.rows) + 1
-            write_state(self.folder, State(epoch, 0, [], {"model": named_values(self.model.variables)}))
+            state = State(epoch, 0, [], {"model": named_values(self.model.variables)})
+            self.workers.by_chief(lambda: write_state(self.folder, state) and None)
 
     def on_epoch_end(self, epoch, logs=None):
         if self.is_over:

@@ -5,7 +5,8 @@ import numpy as np
 from keras_perceiver._checks import require
 from keras_perceiver.data import load_source
 from keras_perceiver.models.encoder import with_policy
-from keras_perceiver.training.feeding import clips_of, evaluation_data, file_errors
+from keras_perceiver.training.distribution import Workers
+from keras_perceiver.training.feeding import clips_of, evaluation_data, file_errors, steps_of_evaluation
 from keras_perceiver.training.metrics import classification_metrics, multi_label_metrics
 from keras_perceiver.training.recipes import PRECISIONS
 from keras_perceiver.training.runs import Run
@@ -51,12 +52,18 @@ def reload_source(run, config):
     )
 
 
-def evaluate_model(model, source, *, preprocess=None):
-    """The metrics of `model` on the test split of `source`; the logits of several clips of an example are averaged."""
+def evaluate_model(model, source, *, preprocess=None, workers=None):
+    """The metrics of `model` on the test split of `source`; the logits of several clips of an example are averaged.
+
+    Of several `Workers` each predicts its part of the split, and all return the same.
+    """
+    workers = workers or Workers()
     clips = clips_of(source, "test")
-    dataset = evaluation_data(source, "test", preprocess=preprocess, clips=clips)
+    dataset = evaluation_data(source, "test", preprocess=preprocess, clips=clips, shard=workers.shard)
     with file_errors():
-        logits = model.predict(dataset, verbose=0)
+        logits = model.predict(
+            workers.distributed(dataset), steps=steps_of_evaluation(source, "test", clips), verbose=0
+        )
     metrics = multi_label_metrics if source.is_multi_label else classification_metrics
     return metrics(mean_of_clips(logits, clips), source.splits["test"].labels, source.class_names)
 

@@ -9,13 +9,17 @@ import tensorflow as tf
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, evaluation_dataset, training_dataset
-from keras_perceiver.data.pipeline import epoch_order
+from keras_perceiver.data.pipeline import WHOLE, epoch_order, evaluation_steps
+from keras_perceiver.data.service import service_reader, through_service
 
 EVALUATION_BATCH = 256
 
 
-def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, console=None):
-    """The training split of `source` from a position on, augmented as `recipe` says; see `training_dataset`."""
+def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, shard=WHOLE, service=None, console=None):
+    """The training split of `source` from a position on, augmented as `recipe` says; see `training_dataset`.
+
+    With the address of a data service, that makes them ready.
+    """
     kind = MODALITIES[source.modality]
     first_epoch, first_step = position
     return training_dataset(
@@ -30,6 +34,9 @@ def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, con
         augment=augmentation(source, recipe),
         mix=None if kind.mix is None else kind.mix(**_settings(kind.mix, recipe)),
         hide=hiding(source, recipe),
+        shard=shard,
+        read=None if service is None else service_reader(source),
+        service=None if service is None else lambda dataset: through_service(dataset, service),
         console=console,
     )
 
@@ -41,7 +48,7 @@ def examples_of_step(source, recipe, seed, epoch, step):
     return [str(i) if split.names is None else split.names[i] for i in indices]
 
 
-def evaluation_data(source, split, *, preprocess=None, clips=None, console=None):
+def evaluation_data(source, split, *, preprocess=None, clips=None, shard=WHOLE, console=None):
     """One split of `source`, every example; see `evaluation_dataset`. `clips` are those of `clips_of`, None for one."""
     kind = MODALITIES[source.modality]
     shape = source.example_shape
@@ -56,8 +63,14 @@ def evaluation_data(source, split, *, preprocess=None, clips=None, console=None)
         preprocess=kind.preprocess(shape, **(preprocess or {})),
         clip=None if kind.clip is None else clip,
         clips=clips,
+        shard=shard,
         console=console,
     )
+
+
+def steps_of_evaluation(source, split, clips=None):
+    """Steps of `evaluation_data`."""
+    return evaluation_steps(len(source.splits[split]) if clips is None else int(np.sum(clips)), EVALUATION_BATCH)
 
 
 def raw_examples(source, split, count):

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import keras
+import tensorflow as tf
 
 from keras_perceiver._checks import (
     given,
@@ -15,6 +16,7 @@ from keras_perceiver._checks import (
     require_positive,
 )
 from keras_perceiver.training.best import KEPT
+from keras_perceiver.training.distribution import clip_whole_gradients
 from keras_perceiver.training.lamb import Lamb
 from keras_perceiver.training.schedules import SCHEDULES, RunSchedule
 
@@ -201,6 +203,9 @@ class Recipe:
             steps_per_execution=self.steps_per_execution,
         )
         model.optimizer.build(model.trainable_variables)
+        clip_whole_gradients(model.optimizer)
+        if tf.distribute.has_strategy():
+            return  # `fit` makes the variables of the metrics itself
         # A first step that has to make variables is traced twice, which takes as long as compiling it.
         nothing = keras.ops.zeros((1, model.output_shape[-1]))
         model.compute_metrics(None, nothing, nothing)

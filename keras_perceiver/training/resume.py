@@ -1,7 +1,5 @@
 """Checkpoints from which a killed run goes on with the same weights, data and history."""
 
-import signal
-import threading
 import time
 from typing import NamedTuple
 
@@ -10,7 +8,17 @@ import numpy as np
 from rich.console import Console
 
 from keras_perceiver._checks import require, require_above, require_positive
-from keras_perceiver.training.state import State, named_values, newest_state, require_same_variables, write_state
+from keras_perceiver.training.distribution import Poll, Workers
+from keras_perceiver.training.state import (
+    State,
+    named_values,
+    newest_state,
+    packed,
+    require_same_variables,
+    unpacked,
+    write_state,
+)
+from keras_perceiver.training.stopping import Stopped, StopRequest
 
 MIN_SECONDS = 15.0  # between two checkpoints, where nothing else is asked for
 MAX_SHARE = 0.02  # of the time of training that checkpoints may take, where nothing else is asked for
@@ -27,39 +35,6 @@ class Position(NamedTuple):
 
 
 START = Position(0, 0)
-
-
-class Stopped(Exception):
-    """A run was asked to stop by a signal and left a checkpoint, from which it can go on."""
-
-
-class StopRequest:
-    """Within its block, SIGTERM and SIGINT (Ctrl-C) ask a run to stop, in place of ending the process.
-
-    A second signal ends it as it always does. Outside the main thread, where Python takes no signals, the block changes
-    nothing.
-
-    Attributes:
-        name: of the signal once there was one; None before.
-    """
-
-    def __init__(self):
-        self.name = None
-        self._handlers = {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._take) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_):
-        for number, before in self._handlers.items():
-            signal.signal(number, before)
-        self._handlers = {}
-
-    def _take(self, number, frame):
-        self.name = signal.Signals(number).name
-        self.__exit__()
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -82,6 +57,9 @@ class Checkpoints(keras.callbacks.Callback):
     Where neither `every_steps` nor `every_minutes` is given, a checkpoint is taken every 15 seconds, or less often
     where checkpoints would take more than 2 % of the time.
 
+    Of several workers the chief alone reads and writes files; the others get from it what they need, and all of them
+    take a checkpoint, or stop, at the same step.
+
     Args:
         folder: `pathlib.Path` where they are kept, the two newest ones.
         rows: list of dictionaries, the history so far; shared with the callback that appends to it, which must come
@@ -89,6 +67,7 @@ class Checkpoints(keras.callbacks.Callback):
         every_steps: steps between two checkpoints, at least 1.
         every_minutes: minutes between two checkpoints, above 0.
         stop: `StopRequest` of the block in which the run is; None for a run that signals end at once.
+        workers: `Workers` of the run; None for one process.
         console: `rich.console.Console` for what is to be said; None for a new one.
 
     Raises:
@@ -97,7 +76,9 @@ class Checkpoints(keras.callbacks.Callback):
         Stopped: in `fit`, where a signal has asked for it.
     """
 
-    def __init__(self, folder, rows=None, *, every_steps=None, every_minutes=None, stop=None, console=None):
+    def __init__(
+        self, folder, rows=None, *, every_steps=None, every_minutes=None, stop=None, workers=None, console=None
+    ):
         super().__init__()
         if every_steps is not None:
             require_positive(checkpoint_steps=every_steps)
@@ -114,6 +95,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.every_steps = every_steps
         self.every_minutes = every_minutes
         self.stop = stop or StopRequest()
+        self.workers = workers or Workers()
         self.console = console or Console()
         self._resumed = START
         self._epoch = 0
@@ -121,6 +103,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._cost = 0.0
         self._steps = 0
         self._last = time.monotonic()
+        self._poll = Poll(self.workers)
 
     def restore(self, model):
         """Puts the newest state that can be read into a compiled model and the history.
@@ -131,7 +114,10 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
             InputError: where the checkpoint is of another model; with what differs.
         """
-        state = newest_state(self.folder, lambda text: self.console.print(text, markup=False, soft_wrap=True))
+        state = shared_state(
+            self.workers,
+            lambda: newest_state(self.folder, lambda text: self.console.print(text, markup=False, soft_wrap=True)),
+        )
         if state is None:
             return self._resumed
         model.optimizer.build(model.trainable_variables)
@@ -161,7 +147,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._save_if_due(position)
 
     def on_test_batch_end(self, batch, logs=None):
-        if self.stop.name:
+        if self.stop.name and self.workers.count == 1:  # several stop together, behind the epoch
             raise Stopped(
                 f"stopped by {self.stop.name} in the validation of epoch {self._epoch + 1}: the same command goes on "
                 "from the checkpoint before it"
@@ -172,15 +158,21 @@ class Checkpoints(keras.callbacks.Callback):
         self._save_if_due(Position(epoch + 1, 0), is_last=is_last)
 
     def _save_if_due(self, position, is_last=False):
-        if self.stop.name or is_last or self._is_due():
+        stops, due = self._poll(time.monotonic(), bool(self.stop.name), self._is_due_by_time(), now=position.step == 0)
+        if stops or due or is_last or self._is_due_by_steps():
             self._save(position)
-        if self.stop.name:
-            raise Stopped(f"stopped by {self.stop.name} {position}: the same command goes on from there")
+        if stops:
+            by = self.stop.name or "a signal to another worker"
+            raise Stopped(f"stopped by {by} {position}: the same command goes on from there")
 
-    def _is_due(self):
+    def _is_due_by_steps(self):
+        return self.every_steps is not None and self._steps >= self.every_steps
+
+    def _is_due_by_time(self):
+        """Whether it is time, by the chief's clock."""
+        if self.every_steps is not None or not self.workers.is_chief:
+            return False
         passed = time.monotonic() - self._last
-        if self.every_steps is not None:
-            return self._steps >= self.every_steps
         if self.every_minutes is not None:
             return passed >= 60 * self.every_minutes
         return passed >= max(MIN_SECONDS, self._cost / MAX_SHARE)
@@ -192,16 +184,19 @@ class Checkpoints(keras.callbacks.Callback):
             "optimizer": named_values(self.model.optimizer.variables),
             "metrics": named_values(self.model.metrics_variables),
         }
-        broken = [name for name, value in groups["model"] if not np.isfinite(value.astype(np.float32)).all()]
+        self.workers.by_chief(lambda: self._write(State(*position, self.rows, groups)))
+        self._last, self._steps = time.monotonic(), 0
+        self._cost = self._last - began
+
+    def _write(self, state):
+        broken = [name for name, value in state.groups["model"] if not np.isfinite(value.astype(np.float32)).all()]
         require(
             not broken,
-            f"The weights must stay finite. There are others {position}, in "
+            f"The weights must stay finite. There are others {Position(state.epoch, state.step)}, in "
             f"{', '.join(broken[:3])}; checkpoints from before are kept",
             repair="Try a lower `learning_rate`, or clip the gradients.",
         )
-        write_state(self.folder, State(*position, self.rows, groups))
-        self._last, self._steps = time.monotonic(), 0
-        self._cost = self._last - began
+        write_state(self.folder, state)
 
     def _assign(self, values, variables):
         require_same_variables(self.folder, values, named_values(variables))
@@ -218,3 +213,14 @@ class Checkpoints(keras.callbacks.Callback):
             return self.model.get_metrics_result()
 
         return passing
+
+
+def shared_state(workers, read):
+    """The `State` or None that a function returns on the chief, on all workers."""
+    if workers.count == 1:
+        return read()
+    found = []
+    if not workers.by_chief(lambda: found.append(read()) or found[0] is not None):
+        return None
+    content = workers.from_chief(packed(found[0]) if found else None)
+    return found[0] if found else unpacked(content)

@@ -1,6 +1,7 @@
 """The file of a checkpoint: what a run is at one moment, whole or not at all."""
 
 import hashlib
+import io
 import json
 import os
 from dataclasses import dataclass
@@ -42,16 +43,11 @@ def write_state(folder, state):
         InputError: where it cannot be written (a full disk, a folder that may not be written to); what was there
             stays.
     """
-    arrays, names = {}, {}
-    for group, values in state.groups.items():
-        names[group] = [[name, str(array.dtype)] for name, array in values]
-        arrays |= {f"{group}.{i}": _plain(array) for i, (_, array) in enumerate(values)}
-    about = {"epoch": state.epoch, "step": state.step, "rows": state.rows, "names": names}
     temporary = folder / "unfinished"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+            _pack(state, file)
             file.flush()
             os.fsync(file.fileno())
         path = folder / f"{state.epoch:06d}-{state.step:08d}-{_digest(temporary)}.npz"
@@ -65,6 +61,37 @@ def write_state(folder, state):
             "is room, the same command goes on from the newest."
         ) from error
     return path
+
+
+def packed(state):
+    """The content of a state's file."""
+    file = io.BytesIO()
+    _pack(state, file)
+    return file.getvalue()
+
+
+def unpacked(content):
+    """The state of such a content."""
+    return _unpack(io.BytesIO(content))
+
+
+def _pack(state, file):
+    arrays, names = {}, {}
+    for group, values in state.groups.items():
+        names[group] = [[name, str(array.dtype)] for name, array in values]
+        arrays |= {f"{group}.{i}": _plain(array) for i, (_, array) in enumerate(values)}
+    about = {"epoch": state.epoch, "step": state.step, "rows": state.rows, "names": names}
+    np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+
+
+def _unpack(file):
+    with np.load(file, allow_pickle=False) as content:
+        about = json.loads(content["about"].tobytes())
+        groups = {
+            group: [(name, _typed(content[f"{group}.{i}"], dtype)) for i, (name, dtype) in enumerate(names)]
+            for group, names in about["names"].items()
+        }
+    return State(about["epoch"], about["step"], about["rows"], groups)
 
 
 def newest_file(folder):
@@ -118,13 +145,8 @@ def _described(values, index):
 def _read(path):
     if not path.stem.endswith(_digest(path)):
         return None
-    with np.load(path, allow_pickle=False) as file:
-        about = json.loads(file["about"].tobytes())
-        groups = {
-            group: [(name, _typed(file[f"{group}.{i}"], dtype)) for i, (name, dtype) in enumerate(names)]
-            for group, names in about["names"].items()
-        }
-    return State(about["epoch"], about["step"], about["rows"], groups)
+    with path.open("rb") as file:
+        return _unpack(file)
 
 
 def _files(folder):

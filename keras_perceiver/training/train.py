@@ -1,33 +1,50 @@
 """The main job: data -> a trained, evaluated and exported model in a run folder."""
 
-import dataclasses
-import inspect
 import shutil
 import time
+from contextlib import ExitStack
 
 import keras
+import tensorflow as tf
 from rich.console import Console
 
-from keras_perceiver._checks import given, nearest, require, require_folder, require_one_of
-from keras_perceiver.data import MODALITIES, Source, find_modality, load_source, steps_per_epoch
-from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
+from keras_perceiver._checks import given, require, require_folder, require_one_of
+from keras_perceiver.data import Source, find_modality, load_source, steps_per_epoch
+from keras_perceiver.data.pipeline import require_divisible
+from keras_perceiver.data.service import require_service
+from keras_perceiver.models import NETWORKS
 from keras_perceiver.models.paper_presets import PAPER_PRESETS
-from keras_perceiver.models.presets import modality_of, paper_options, preset_arguments
+from keras_perceiver.models.presets import modality_of, paper_options
 from keras_perceiver.training.best import BestEpoch
 from keras_perceiver.training.board import board_callbacks
+from keras_perceiver.training.configuration import (
+    check_names,
+    configuration,
+    continued_source,
+    require_modality,
+    resolved_recipe,
+)
+from keras_perceiver.training.distribution import Workers
 from keras_perceiver.training.divergence import StopOnNonFiniteLoss
 from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.exports import export_once
-from keras_perceiver.training.feeding import evaluation_data, examples_of_step, file_errors, training_data
+from keras_perceiver.training.feeding import (
+    evaluation_data,
+    examples_of_step,
+    file_errors,
+    steps_of_evaluation,
+    training_data,
+)
 from keras_perceiver.training.initial import find_initial, freeze, take_weights
 from keras_perceiver.training.memory import keep_freed_memory
 from keras_perceiver.training.metrics import figure_of
 from keras_perceiver.training.plan import plan_run
 from keras_perceiver.training.plots import plot_confusion_matrix, plot_curves
 from keras_perceiver.training.progress import History, ProgressBar
-from keras_perceiver.training.recipes import PRECISIONS, RECIPES
-from keras_perceiver.training.resume import START, Checkpoints, StopRequest
-from keras_perceiver.training.runs import OTHER_FOLDER, Run
+from keras_perceiver.training.recipes import PRECISIONS
+from keras_perceiver.training.resume import START, Checkpoints
+from keras_perceiver.training.runs import Run
+from keras_perceiver.training.stopping import StopRequest
 
 
 def train(
@@ -50,6 +67,8 @@ def train(
     checkpoint_minutes=None,
     tensorboard=False,
     dry_run=False,
+    strategy=None,
+    data_service=None,
     console=None,
 ):
     """Trains a Perceiver on a data set, evaluates it on the test split and exports it.
@@ -80,6 +99,12 @@ def train(
         tensorboard: whether loss, figures, learning rate and gradient norms of each epoch, the graph, and what a
             Perceiver's latents look at are written for TensorBoard, into the folder `tensorboard` of the run.
         dry_run: whether nothing is trained and written but a `Plan` is printed and returned.
+        strategy: `tf.distribute.Strategy` over whose replicas each batch is divided, see `build_strategy`; None for one
+            process with one device. All workers make the same call; the chief alone needs the folder of the run, and
+            writes. Losses and weights are those of one process to the rounding of sums, where nothing is drawn at
+            random within the model and nothing is normalised over a batch.
+        data_service: "HOST:PORT" of a data service that makes the batches of training ready, in the same order, see
+            `service_reader`; None for this process.
         console: `rich.console.Console` that shows what happens; None for a new one.
 
     Returns:
@@ -89,100 +114,203 @@ def train(
         InputError: where the data are unknown, arguments are illegal or contradict each other, the folder holds another
             run, or another process trains into it; before anything is written. Later, where a file cannot be written,
             and where the loss is not finite any more: checkpoints from before stay.
-        Stopped: where the process got SIGTERM or SIGINT while it trained; there is a checkpoint.
+        Stopped: where a process got SIGTERM or SIGINT while it trained; there is a checkpoint.
+        WorkerLost: where another worker has gone.
     """
     require(isinstance(seed, int) and 0 <= seed < 2**32, "`seed` must be an integer from 0 to 4,294,967,295", seed=seed)
     require_one_of(NETWORKS, network=network)
-    _check_names(network, preset, base_recipe)
+    require(not dry_run or strategy is None, "`dry_run` must be of one process", dry_run=dry_run)
+    check_names(network, preset, base_recipe)
+    if data_service is not None:
+        require_service(data_service)
     initial = None if init is None else find_initial(init)
     keep_freed_memory()
-    console = console or Console()
-    began = time.monotonic()
-    options = given(source)
-    if preset in PAPER_PRESETS:
-        if not isinstance(data, Source):
-            found = find_modality(data, options.get("modality"), options.get("data_dir"))
-            _require_modality(preset, found or modality_of(PAPER_PRESETS[preset]["input_shape"]))
-        of_data, of_model = paper_options(preset)
-        options = options if isinstance(data, Source) else {**of_data, **options}
-        preprocess = {**of_model, **given(preprocess)}
-    source = load_source(data, console=console, **options)
-    name = source.name if network == "perceiver" else f"{source.name}-{network}"
-    run = Run(output or f"runs/{name}-seed{seed}")
-    if run.has_begun:
-        source = continued_source(source, data, run, options, console)
-    config = configuration(source, seed, network, model or {}, recipe or {}, preprocess, preset, base_recipe)
-    recipe = resolved_recipe(source, recipe or {}, base_recipe)
-    config |= {"init": initial and initial.description(), "frozen": list(frozen)}
-    keras.utils.set_random_seed(seed)
-    built = NETWORKS[network](**config["model"], name=f"{source.name}_{network}", dtype=PRECISIONS[recipe.precision])
-    steps = steps_per_epoch(source.splits["train"], recipe.batch_size)
-    said = [] if initial is None else [take_weights(built, initial, source.class_names)]
-    if frozen:
-        said.append(f"frozen: {', '.join(freeze(built, frozen))}")
-    recipe.compile(built, steps, multi_label=source.is_multi_label)
-    if dry_run:
-        _say_what_is_trained(source, network, built, recipe, said, console)
-        plan = plan_run(built, source, recipe, seed, preprocess=config["preprocess"], console=console)
-        for line in plan.lines():
-            console.print(line, highlight=False, soft_wrap=True)
-        return plan
-    rows, stop = [], StopRequest()
-    best = BestEpoch(run.checkpoint_folder / "best", rows, keep=recipe.keep == "best", patience=recipe.patience)
-    checkpoints = Checkpoints(
-        run.checkpoint_folder,
-        rows,
-        every_steps=checkpoint_steps,
-        every_minutes=checkpoint_minutes,
-        stop=stop,
-        console=console,
-    )
-    if shelf is not None:
-        require_folder(shelf=shelf)
-    with run.locked():
-        run.claim(config)
-        run.write_data(source)
-        _say_what_is_trained(source, network, built, recipe, said, console)
-        position = checkpoints.restore(built)
-        if position > (0, 0):
-            console.print(f"going on {position} of {recipe.epochs}")
-        with stop:
-            fit(
-                built,
-                source,
-                recipe.replaced(epochs=position.epoch) if best.is_over else recipe,
-                seed,
-                preprocess=config["preprocess"],
-                position=position,
-                console=console,
-                callbacks=[
-                    History(rows, run.write_history),
-                    best,
-                    checkpoints,
-                    ProgressBar(console, recipe.epochs, recipe.batch_size),
-                    *(board_callbacks(run.folder / "tensorboard", source, config, recipe) if tensorboard else []),
-                    *callbacks,
-                ],
-            )
-        if recipe.keep == "best":
-            console.print(f"kept: epoch {best.restore(built)}, the best on validation")
-        if frozen:
-            # A file does not say which inner layers are frozen: with an optimiser of some it could not be loaded.
-            built.trainable = True
-            recipe.compile(built, steps, multi_label=source.is_multi_label)
-        run.save_model(built)
-        metrics = evaluate_model(built, source, preprocess=config["preprocess"])
-        _draw(run, rows, metrics, source)
+    began, workers = time.monotonic(), Workers(strategy)
+    console = (console or Console()) if workers.is_chief else Console(quiet=True)
+    with workers.held_together():
+        source_options, preprocess = _data_options(data, preset, given(source), preprocess)
+        source = load_source(data, console=console, **source_options)
+        name = source.name if network == "perceiver" else f"{source.name}-{network}"
+        run = Run(output or f"runs/{name}-seed{seed}")
+        if workers.by_chief(lambda: run.has_begun):
+            source = continued_source(source, data, run, source_options, console, workers)
+        overrides = _distributable(recipe or {}, workers)
+        config = configuration(source, seed, network, model or {}, overrides, preprocess, preset, base_recipe)
+        config |= {"init": initial and initial.description(), "frozen": list(frozen)}
+        config |= {} if data_service is None else {"data_service": True}  # large JPEGs differ by some levels
+        recipe = resolved_recipe(source, overrides, base_recipe)
+        _require_distributable(recipe, workers)
+        _require_enough(source, workers)
+        workers.require_same(config=config)
+        with workers.scope():
+            built, said = _built(source, seed, network, config, recipe, initial, frozen)
+        if dry_run:
+            _say_what_is_trained(source, network, built, recipe, said, console)
+            return _planned(built, source, recipe, seed, config, console)
         if shelf is not None:
-            metrics["export"] = str(export_once(run, built, source, config, metrics, shelf=shelf))
-        metrics["seconds"] = round(time.monotonic() - began, 1)
-        run.write_json("metrics.json", metrics)
-        shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
+            workers.by_chief(lambda: require_folder(shelf=shelf))
+        with ExitStack() as stack:
+            workers.by_chief(lambda: stack.enter_context(run.locked()))
+            workers.by_chief(lambda: run.claim(config) or run.write_data(source))
+            _say_what_is_trained(source, network, built, recipe, said, console)
+            keeping = {"every_steps": checkpoint_steps, "every_minutes": checkpoint_minutes}
+            own = (
+                board_callbacks(run.folder / "tensorboard", source, config, recipe)
+                if tensorboard and workers.is_chief
+                else []
+            )
+            serving = {"workers": workers, "service": data_service, "console": console}
+            rows = _trained(built, source, recipe, config, run, keeping, [*own, *callbacks], **serving)
+            if frozen:
+                # A file does not say which inner layers are frozen: with an optimiser of some it could not be loaded.
+                built.trainable = True
+                with workers.scope():
+                    _compile(built, source, recipe)
+            workers.by_chief(lambda: run.save_model(built))
+            metrics = evaluate_model(built, source, preprocess=config["preprocess"], workers=workers)
+            served = built if strategy is None or not workers.is_chief else keras.models.load_model(run.model_path)
+            metrics = workers.by_chief(lambda: _finished(run, served, source, config, rows, metrics, shelf, began))
+    _say_how_it_ended(run, metrics, console)
+    return metrics
+
+
+def _data_options(data, preset, options, preprocess):
+    """What `load_source` is given, and what stands before the model: one of the paper's brings its own."""
+    if preset not in PAPER_PRESETS:
+        return options, preprocess
+    if not isinstance(data, Source):
+        found = find_modality(data, options.get("modality"), options.get("data_dir"))
+        require_modality(preset, found or modality_of(PAPER_PRESETS[preset]["input_shape"]))
+    of_data, of_model = paper_options(preset)
+    return options if isinstance(data, Source) else {**of_data, **options}, {**of_model, **given(preprocess)}
+
+
+def _distributable(overrides, workers):
+    """The overrides of a recipe for a model in a strategy's scope, whose sums over replicas XLA does not compile."""
+    if workers.strategy is None:
+        return overrides
+    require(
+        not overrides.get("jit_compile"),
+        "`jit_compile` must be left out with `--distribute`: sums over replicas are not compiled by XLA",
+        jit_compile=True,
+    )
+    return {**overrides, "jit_compile": False}
+
+
+def _require_distributable(recipe, workers):
+    """Requires a recipe to ask for nothing that Keras' optimizers and loops cannot do in a strategy's scope."""
+    if workers.strategy is None:
+        return
+    require_divisible(recipe.batch_size, workers.shard.total)
+    for name, usual, repair in (
+        ("gradient_accumulation_steps", None, "A larger `batch_size` on more replicas does the same."),
+        ("steps_per_execution", 1, ""),
+        (
+            "precision",
+            recipe.precision if recipe.precision != "float16" else "bfloat16",
+            "bfloat16 needs no loss scale.",
+        ),
+    ):
+        value = getattr(recipe, name)
+        require(
+            value == usual,
+            f"`{name}` must be {usual!r} with `--distribute`: Keras does it for one replica alone",
+            repair=repair,
+            **{name: value},
+        )
+
+
+def _require_enough(source, workers):
+    """Requires each replica to have examples to be evaluated on."""
+    replicas = workers.shard.total
+    for name in ("validation", "test"):
+        require(
+            len(source.splits[name]) >= replicas * steps_of_evaluation(source, name),
+            f"The {name} split must have an example for each replica",
+            examples=len(source.splits[name]),
+            replicas=replicas,
+        )
+
+
+def _built(source, seed, network, config, recipe, initial, frozen):
+    """A compiled model, and what is to be said of it."""
+    keras.utils.set_random_seed(seed)
+    policy = PRECISIONS[recipe.precision]
+    model = NETWORKS[network](**config["model"], name=f"{source.name}_{network}", dtype=policy)
+    said = [] if initial is None else [take_weights(model, initial, source.class_names)]
+    if frozen:
+        said.append(f"frozen: {', '.join(freeze(model, frozen))}")
+    _compile(model, source, recipe)
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    if tf.distribute.has_strategy():
+        part = recipe.batch_size // replicas
+        said.append(f"{replicas} replica{'s' * (replicas > 1)}, each with {part} examples of a batch, without XLA")
+    if replicas > 1 and any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
+        said.append("batch normalisation is over the examples of each replica, not over the batch")
+    return model, said
+
+
+def _compile(model, source, recipe):
+    steps = steps_per_epoch(source.splits["train"], recipe.batch_size)
+    recipe.compile(model, steps, multi_label=source.is_multi_label)
+
+
+def _planned(model, source, recipe, seed, config, console):
+    plan = plan_run(model, source, recipe, seed, preprocess=config["preprocess"], console=console)
+    for line in plan.lines():
+        console.print(line, highlight=False, soft_wrap=True)
+    return plan
+
+
+def _trained(model, source, recipe, config, run, keeping, callbacks, *, workers, service, console):
+    """Trains a model to the end from where its run stands; returns its history, a dictionary an epoch."""
+    rows, stop = [], StopRequest()
+    folder = run.checkpoint_folder
+    best = BestEpoch(folder / "best", rows, keep=recipe.keep == "best", patience=recipe.patience, workers=workers)
+    checkpoints = Checkpoints(folder, rows, **keeping, stop=stop, workers=workers, console=console)
+    position = checkpoints.restore(model)
+    if position > (0, 0):
+        console.print(f"going on {position} of {recipe.epochs}")
+    with stop:
+        fit(
+            model,
+            source,
+            recipe.replaced(epochs=position.epoch) if best.is_over else recipe,
+            config["seed"],
+            preprocess=config["preprocess"],
+            position=position,
+            console=console,
+            callbacks=[
+                History(rows, lambda rows: workers.by_chief(lambda: run.write_history(rows))),
+                best,
+                checkpoints,
+                ProgressBar(console, recipe.epochs, recipe.batch_size),
+                *callbacks,
+            ],
+            workers=workers,
+            service=service,
+        )
+    if recipe.keep == "best":
+        console.print(f"kept: epoch {best.restore(model)}, the best on validation")
+    return rows
+
+
+def _finished(run, model, source, config, rows, metrics, shelf, began):
+    """Writes what a run leaves beside its model and its history; returns the metrics with what is added to them."""
+    _draw(run, rows, metrics, source)
+    if shelf is not None:
+        metrics["export"] = str(export_once(run, model, source, config, metrics, shelf=shelf))
+    metrics["seconds"] = round(time.monotonic() - began, 1)
+    run.write_json("metrics.json", metrics)
+    shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
+    return metrics
+
+
+def _say_how_it_ended(run, metrics, console):
     console.print(f"test {figure_of(metrics)} after {metrics['seconds']:.0f} s")
     console.print(f"run: {run.folder}", soft_wrap=True)
-    if shelf is not None:
+    if "export" in metrics:
         console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
-    return metrics
 
 
 def _say_what_is_trained(source, network, built, recipe, said, console):
@@ -205,105 +333,34 @@ def _draw(run, rows, metrics, source):
         )
 
 
-def continued_source(source, data, run, options, console):
-    """The data of a run that goes on, in its splits and its shape whatever files were added; `source` is without."""
-    run.require_same({"data": source.data}, OTHER_FOLDER)
-    splits, description = run.splits(), run.config()["source"]
-    is_same = splits in (None, source.made_splits) and list(source.example_shape) == description["shape"]
-    if source is not data and not is_same:
-        chosen = {"shape", *MODALITIES[source.modality].options}
-        shape = {} if chosen & options.keys() else {"shape": description["shape"]}
-        source = load_source(data, console=console, splits=splits, **shape, **options)
-    require(
-        splits in (None, source.made_splits),
-        f"The data must be in the splits of the run in {str(run.folder)!r}",
-        repair=f"Make the `Source` as it was made then, with the same `seed`. {OTHER_FOLDER}",
-    )
-    return source
-
-
-def configuration(
-    source, seed, network, model_overrides, recipe_overrides, preprocess=None, preset=None, base_recipe=None
+def fit(
+    network,
+    source,
+    recipe,
+    seed,
+    *,
+    preprocess=None,
+    position=START,
+    callbacks=(),
+    workers=None,
+    service=None,
+    console=None,
 ):
-    """Everything that a run is known by, as JSON holds it: data, model, training and seed."""
-    kind = MODALITIES[source.modality]
-    before = given(preprocess)
-    unknown = sorted(set(before) - set(kind.settings))
-    require(not unknown, f"These settings are not for data of the modality {kind.name!r}", preprocess=unknown)
-    return {
-        "data": source.data,
-        "source": source.description(),
-        "preprocess": before,
-        "network": network,
-        "model": {
-            **_model_arguments(source, network, preset, model_overrides),
-            "input_shape": kind.input_shape(source.example_shape, **before),
-            "num_classes": len(source.class_names),
-        },
-        "training": dataclasses.asdict(resolved_recipe(source, recipe_overrides, base_recipe)),
-        "seed": seed,
-    }
-
-
-def _check_names(network, preset, base_recipe):
-    """Requires names that are known, and a preset for no other network than the Perceiver."""
-    if preset is not None:
-        require_one_of(PRESETS, preset=preset)
-        require(network == "perceiver", "`preset` must not be given for another network", network=network)
-    if base_recipe is not None:
-        require_one_of(RECIPES, recipe=base_recipe)
-
-
-def _require_modality(preset, modality):
-    takes = modality_of(PRESETS[preset]["input_shape"])
-    require(
-        takes == modality,
-        "`preset` must be a model for the modality of the data",
-        preset=preset,
-        takes=takes,
-        data=modality,
-    )
-
-
-def _model_arguments(source, network, preset, overrides):
-    """The preset's arguments with those that are given; the specialised networks have none of the Perceiver's."""
-    chosen = given(overrides)
-    known = inspect.signature(build_encoder if network == "perceiver" else NETWORKS[network]).parameters
-    known = sorted(known.keys() - {"input_shape", "num_classes", "name", "dtype"})
-    unknown = sorted(chosen.keys() - set(known))
-    require(
-        not unknown,
-        "The network must know what is chosen for its model",
-        network=network,
-        unknown=unknown,
-        repair=(nearest(unknown[0], known) if unknown else "") or f"It knows {', '.join(known)}.",
-    )
-    if network != "perceiver":
-        return chosen
-    _require_modality(preset or source.preset, source.modality)
-    # Whether examples come with a mask is a fact of the data.
-    with_mask = {"padding_mask": PRESETS[source.modality].get("padding_mask", False)}
-    return {**preset_arguments(preset or source.preset, chosen), **with_mask}
-
-
-def resolved_recipe(source, overrides, base=None):
-    """The recipe of that name, of the data set, or of its modality, for so many examples."""
-    return RECIPES[base or source.preset].resolved(len(source.splits["train"]), **overrides)
-
-
-def fit(network, source, recipe, seed, *, preprocess=None, position=START, callbacks=(), console=None):
     """Trains a compiled classifier on the train split of `source`, with its validation split beside."""
+    workers = workers or Workers()
+    shared = {"preprocess": preprocess, "shard": workers.shard, "console": console}
 
     def examples(epoch, step):
         return examples_of_step(source, recipe, seed, epoch, step)
 
     with file_errors():
         network.fit(
-            training_data(source, recipe, seed, position=position, preprocess=preprocess, console=console),
+            workers.distributed(training_data(source, recipe, seed, position=position, service=service, **shared)),
             initial_epoch=position.epoch,
             epochs=recipe.epochs,
             steps_per_epoch=steps_per_epoch(source.splits["train"], recipe.batch_size),
-            validation_data=evaluation_data(source, "validation", preprocess=preprocess, console=console),
+            validation_data=workers.distributed(evaluation_data(source, "validation", **shared), repeat=True),
+            validation_steps=steps_of_evaluation(source, "validation"),
             # The average of the weights, where there is one, is what is evaluated; Keras keeps it in the end. Put back
             # behind the others: they see what was validated.
             callbacks=[

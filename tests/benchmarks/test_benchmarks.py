@@ -203,3 +203,14 @@ def test_input_pipeline_prints_rates_of_pipeline_and_training(capsys, monkeypatc
     _, *lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert all(float(line.split()[-1].replace(",", "")) > 0 for line in lines)
+
+
+@pytest.mark.thorough
+def test_distribution_prints_what_a_second_worker_costs():
+    command = [sys.executable, str(FOLDER / "distribution.py"), "--steps=5", "--batch-size=4"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert [line.split(":")[0] for line in lines[:2]] == [
+        "one process, 2 examples a step",
+        "two workers, 4 examples a step",
+    ]
+    assert lines[2].startswith("a step of two workers takes ")

@@ -17,8 +17,8 @@ from keras_perceiver.models import PRESETS
 from keras_perceiver.studies import study
 from keras_perceiver.studies.costs import Costs, read_costs
 from keras_perceiver.training import RECIPES, Run
+from keras_perceiver.training.configuration import configuration
 from keras_perceiver.training.memory import PeakMemory
-from keras_perceiver.training.train import configuration
 from tests.tiny import TINY_MODEL, TINY_RECIPE
 
 MODULE = importlib.import_module("keras_perceiver.studies.study")  # behind the function of the same name

@@ -11,8 +11,8 @@ from keras_perceiver._checks import InputError
 from keras_perceiver.data import load_source
 from keras_perceiver.training import PRECISIONS, AttentionImages, GradientNorms
 from keras_perceiver.training.board import board_callbacks
+from keras_perceiver.training.configuration import configuration
 from keras_perceiver.training.recipes import Recipe
-from keras_perceiver.training.train import configuration
 from tests.tiny import TINY_MODEL, TINY_RECIPE
 
 RNG = np.random.default_rng(0)

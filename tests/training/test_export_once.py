@@ -9,7 +9,7 @@ from keras_perceiver import training
 from keras_perceiver.data import load_source
 from keras_perceiver.export.shelf import DESCRIPTION, Export, new_version, versions
 from keras_perceiver.training import Run, exports
-from keras_perceiver.training.train import configuration
+from keras_perceiver.training.configuration import configuration
 from tests.tiny import TINY_MODEL, TINY_RECIPE, quiet
 
 

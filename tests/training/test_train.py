@@ -23,10 +23,11 @@ from keras_perceiver.data import (
     preprocess_images,
 )
 from keras_perceiver.export import SavedClassifier
+from keras_perceiver.training.configuration import configuration
 from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.recipes import Recipe
 from keras_perceiver.training.runs import Run
-from keras_perceiver.training.train import configuration, fit
+from keras_perceiver.training.train import fit
 from tests.pictures import write_pictures
 from tests.tiny import TINY_MODEL, TINY_RECIPE, quiet
 

@@ -1,0 +1,97 @@
+"""What a run is known by: data, model, training and seed, made of what is given and of what presets and recipes say."""
+
+import dataclasses
+import inspect
+
+from keras_perceiver._checks import given, nearest, require, require_one_of
+from keras_perceiver.data import MODALITIES, load_source
+from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
+from keras_perceiver.models.presets import modality_of, preset_arguments
+from keras_perceiver.training.recipes import RECIPES
+from keras_perceiver.training.runs import OTHER_FOLDER
+
+
+def continued_source(source, data, run, options, console, workers):
+    """The data of a run that goes on, in its splits and its shape whatever files were added; `source` is without."""
+    workers.by_chief(lambda: run.require_same({"data": source.data}, OTHER_FOLDER))
+    splits, shape = workers.by_chief(lambda: [run.splits(), run.config()["source"]["shape"]])
+    is_same = splits in (None, source.made_splits) and list(source.example_shape) == shape
+    if source is not data and not is_same:
+        chosen = {"shape", *MODALITIES[source.modality].options}
+        kept = {} if chosen & options.keys() else {"shape": shape}
+        source = load_source(data, console=console, splits=splits, **kept, **options)
+    require(
+        splits in (None, source.made_splits),
+        f"The data must be in the splits of the run in {str(run.folder)!r}",
+        repair=f"Make the `Source` as it was made then, with the same `seed`. {OTHER_FOLDER}",
+    )
+    return source
+
+
+def configuration(
+    source, seed, network, model_overrides, recipe_overrides, preprocess=None, preset=None, base_recipe=None
+):
+    """Everything that a run is known by, as JSON holds it: data, model, training and seed."""
+    kind = MODALITIES[source.modality]
+    before = given(preprocess)
+    unknown = sorted(set(before) - set(kind.settings))
+    require(not unknown, f"These settings are not for data of the modality {kind.name!r}", preprocess=unknown)
+    return {
+        "data": source.data,
+        "source": source.description(),
+        "preprocess": before,
+        "network": network,
+        "model": {
+            **_model_arguments(source, network, preset, model_overrides),
+            "input_shape": kind.input_shape(source.example_shape, **before),
+            "num_classes": len(source.class_names),
+        },
+        "training": dataclasses.asdict(resolved_recipe(source, recipe_overrides, base_recipe)),
+        "seed": seed,
+    }
+
+
+def check_names(network, preset, base_recipe):
+    """Requires names that are known, and a preset for no other network than the Perceiver."""
+    if preset is not None:
+        require_one_of(PRESETS, preset=preset)
+        require(network == "perceiver", "`preset` must not be given for another network", network=network)
+    if base_recipe is not None:
+        require_one_of(RECIPES, recipe=base_recipe)
+
+
+def require_modality(preset, modality):
+    takes = modality_of(PRESETS[preset]["input_shape"])
+    require(
+        takes == modality,
+        "`preset` must be a model for the modality of the data",
+        preset=preset,
+        takes=takes,
+        data=modality,
+    )
+
+
+def _model_arguments(source, network, preset, overrides):
+    """The preset's arguments with those that are given; the specialised networks have none of the Perceiver's."""
+    chosen = given(overrides)
+    known = inspect.signature(build_encoder if network == "perceiver" else NETWORKS[network]).parameters
+    known = sorted(known.keys() - {"input_shape", "num_classes", "name", "dtype"})
+    unknown = sorted(chosen.keys() - set(known))
+    require(
+        not unknown,
+        "The network must know what is chosen for its model",
+        network=network,
+        unknown=unknown,
+        repair=(nearest(unknown[0], known) if unknown else "") or f"It knows {', '.join(known)}.",
+    )
+    if network != "perceiver":
+        return chosen
+    require_modality(preset or source.preset, source.modality)
+    # Whether examples come with a mask is a fact of the data.
+    with_mask = {"padding_mask": PRESETS[source.modality].get("padding_mask", False)}
+    return {**preset_arguments(preset or source.preset, chosen), **with_mask}
+
+
+def resolved_recipe(source, overrides, base=None):
+    """The recipe of that name, of the data set, or of its modality, for so many examples."""
+    return RECIPES[base or source.preset].resolved(len(source.splits["train"]), **overrides)

@@ -154,11 +154,7 @@ def train(
             workers.by_chief(lambda: run.claim(config) or run.write_data(source))
             _say_what_is_trained(source, network, built, recipe, said, console)
             keeping = {"every_steps": checkpoint_steps, "every_minutes": checkpoint_minutes}
-            own = (
-                board_callbacks(run.folder / "tensorboard", source, config, recipe)
-                if tensorboard and workers.is_chief
-                else []
-            )
+            own = _board(run.folder / "tensorboard", source, config, recipe, workers, console) if tensorboard else []
             serving = {"workers": workers, "service": data_service, "console": console}
             rows = _trained(built, source, recipe, config, run, keeping, [*own, *callbacks], **serving)
             if frozen:
@@ -311,6 +307,14 @@ def _say_how_it_ended(run, metrics, console):
     console.print(f"run: {run.folder}", soft_wrap=True)
     if "export" in metrics:
         console.print(f"SavedModel: {metrics['export']}", soft_wrap=True)
+
+
+def _board(folder, source, config, recipe, workers, console):
+    """The callbacks of this worker that write for TensorBoard; of several replicas the figures of each epoch alone."""
+    if workers.strategy is None:
+        return board_callbacks(folder, source, config, recipe)
+    console.print("with `--distribute` TensorBoard shows figures and learning rate, and nothing else")
+    return [keras.callbacks.TensorBoard(folder, write_graph=False)] if workers.is_chief else []
 
 
 def _say_what_is_trained(source, network, built, recipe, said, console):

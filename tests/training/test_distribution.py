@@ -330,7 +330,8 @@ def test_a_second_worker_of_a_data_service_is_noticed():
     service = tf.data.experimental.service
     with running_service(0) as address:
         assert list(through_service(numbers, address).as_numpy_iterator()) == list(range(1000))
-        second = service.WorkerServer(service.WorkerConfig(address, free_addresses(1)[0]))
+        (free,) = free_addresses(1)
+        second = service.WorkerServer(service.WorkerConfig(address, free, int(free.rpartition(":")[2])))
         with pytest.raises(InputError, match="A data service must have one worker"), file_errors():
             list(through_service(numbers, address).as_numpy_iterator())
         second.stop()

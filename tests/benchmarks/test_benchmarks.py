@@ -214,3 +214,33 @@ def test_distribution_prints_what_a_second_worker_costs():
         "two workers, 4 examples a step",
     ]
     assert lines[2].startswith("a step of two workers takes ")
+
+
+def test_exports_tells_what_misses_its_limit(capsys, benchmark_module):
+    row = {"modality": "image", "data": "real: digits", "accuracy": 0.98, "examples": 360, "format": "litert"}
+    rows = [{**row, "quantize": "float16", "difference": 1e-3, "lost": lost} for lost in (0.1, 0.3)]
+    rows += [{**row, "quantize": "int8", "refused": "loses 9 points"}]
+    rows += [{**row, "format": "saved_model", "quantize": "", "difference": d, "lost": 0.0} for d in (9e-6, 2e-5)]
+    times = {"export_seconds": {"saved_model": 90.0}, "seconds": {"live": 2.0, "saved_model": 2.1}}
+    one = {"preset": "imagenet", **times, "times_live": {"saved_model": 1.05}}
+    benchmark_module("exports").report({"rows": rows, "imagenet": one})
+    lines = capsys.readouterr().out.splitlines()
+    assert ["MISSED" in line for line in lines[:5]] == [False, True, False, False, True]
+    assert "refused: loses 9 points" in lines[2]
+    assert lines[-1].endswith("2.10 s, 1.05 times live")
+
+
+@pytest.mark.thorough
+def test_exports_measures_every_modality_in_every_format(tmp_path, benchmark_module):
+    exports = benchmark_module("exports")
+    sizes = ["--epochs=1", "--count=9", f"--output={tmp_path}"]
+    exports.main(["--modalities", "audio", "video", "audio_video", "points", *sizes])
+    rows = json.loads((tmp_path / "exports.json").read_text())["rows"]
+    assert [(row["modality"], row["quantize"]) for row in rows] == [
+        (modality, quantize)
+        for modality in ("audio", "video", "audio_video", "points")
+        for quantize in ("", "none", "float16", "dynamic", "int8")
+    ]
+    assert all(row["data"] == "synthetic" for row in rows)
+    exports.main(["--imagenet", "--preset", "tiny", "--rounds=1", f"--output={tmp_path}"])
+    assert json.loads((tmp_path / "exports.json").read_text())["imagenet"]["times_live"]["saved_model"] > 0

@@ -96,8 +96,8 @@ def files():
     stereo = np.stack([tone, 0.3 * tone], 1)
     exact = {f"{8 * width} bit.wav": wav_bytes(stereo, 16_000, width) for width in (1, 2, 3, 4)}
     exact["flac.flac"] = encoded(tone, 16_000, "flac")
-    lossy = {"mp3.mp3": encoded(tone, 16_000, "mp3")}
-    return {name: (content, 1e-6) for name, content in exact.items()} | {n: (c, 1e-3) for n, c in lossy.items()}
+    lossy = {"mp3.mp3": encoded(tone, 16_000, "mp3")}  # of which both cut off what the encoder puts in front
+    return {name: (content, 1e-6) for name, content in exact.items()} | {n: (c, 1e-5) for n, c in lossy.items()}
 
 
 @pytest.mark.skipif(PYTHON is None, reason="KERAS_PERCEIVER_TENSORFLOW_IO_PYTHON names no Python")
@@ -131,9 +131,7 @@ def test_both_decoders_give_the_same(tmp_path):
         native = average(np.load((tmp_path / name).with_suffix(".npy")).T)
         expected, _, _ = decode_audio((tmp_path / name).read_bytes(), None, 0.3)
         assert len(native) == len(expected) == 4800
-        lags = range(0, 1200) if name.endswith(".mp3") else [0]  # what encoders put in front is cut off by PyAV alone
-        apart = [np.abs(native[lag : lag + 3000] - expected[:3000]).max() for lag in lags]
-        assert min(apart) <= tolerance
+        np.testing.assert_allclose(native, expected, atol=tolerance)
 
 
 def test_the_environment_of_this_test_has_no_native_decoders_or_they_decode():

@@ -126,8 +126,9 @@ def noise(kind, shape, count, seed=0):
     for name, (size, dtype) in inputs.items():
         if dtype == "float32":
             made[name] = rng.uniform(-1 if low is None else low, high or 1, (count, *size)).astype(dtype)
-        else:  # a mask, or how long each example is
-            whole = True if dtype == "bool" else next(iter(inputs.values()))[0][0]
+            length = size[0]
+        else:  # a mask, or how long each example of the array before it is
+            whole = True if dtype == "bool" else length
             made[name] = np.full((count, *size), whole, dtype)
     return made
 

@@ -122,7 +122,11 @@ def hide(x, seed):
     return x * tf.random.stateless_uniform((6, 1, 1), seed)
 
 
-@pytest.mark.parametrize("settings", [{}, {"first_epoch": 1, "first_step": 2}, {"hide": hide}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"first_epoch": 1, "first_step": 2}, {"hide": hide}],
+    ids=["from the start", "from within", "hiding"],
+)
 @pytest.mark.parametrize("local", [1, 3])
 def test_the_parts_of_a_batch_are_together_the_batch_of_one_process(settings, local):
     """Three replicas: in one process, or in three."""

@@ -78,7 +78,7 @@ def study(
             seeds=seeds,
             arms=arm,
             source=chosen(options, SOURCE_OPTIONS),
-            preprocess=preprocess_settings(None, audio_input, num_mel_bins),
+            preprocess=preprocess_settings(None, audio_input, num_mel_bins, None),
             preset=preset,
             recipe={"epochs": epochs},
             console=console,

@@ -94,7 +94,7 @@ def test_a_release_as_in_the_documents(users_folder):
         command, _, output = line.partition(" > ")
         if "--canary digits=2" in line:
             shutil.copytree(shelf / "digits" / "1", shelf / "digits" / "2")  # what `export` has made
-        words = [*shlex.split(command)[1:], *(["--seconds=0.01"] if "benchmark " in command else [])]
+        words = [*shlex.split(command)[1:], *(["--seconds=0.01"] if "keras-perceiver benchmark " in command else [])]
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 0, result.stderr
         if output:

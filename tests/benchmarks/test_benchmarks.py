@@ -120,6 +120,7 @@ def test_scale_tells_a_constant_cost_of_an_input_from_a_growing_one(growth, spre
     assert f"b is constant within {spread * 100 / (1 + spread):.1f}% " in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("libraries", [["factored"], *thorough(["factored", "textbook"])], ids=str)
 def test_peers_measures_our_own_forms_beside_each_other(tmp_path, libraries, capsys, in_this_process):
     options = ["--budget=tiny", "--passes=training", "--rounds=1", "--repeats=1", f"--output={tmp_path}"]
@@ -157,6 +158,7 @@ def test_peers_says_what_it_leaves_out_and_compares_medians_of_rounds(tmp_path, 
     assert [(row[0], float(row[2]), float(row[-1])) for row in rows] == [("factored", 2.0, 1.0), ("textbook", 6.0, 3.0)]
 
 
+@pytest.mark.thorough
 def test_training_prints_what_checkpoints_cost_and_the_memory(capsys, benchmark_module):
     benchmark_module("training").main(["--steps=20", "--every-steps=5", "--no-jit"])
     lines = capsys.readouterr().out.splitlines()
@@ -166,6 +168,7 @@ def test_training_prints_what_checkpoints_cost_and_the_memory(capsys, benchmark_
     assert lines[3].startswith("grown by")
 
 
+@pytest.mark.thorough
 def test_start_up_prints_every_stage(capsys, in_this_process):
     in_this_process("start_up").main(["--small", "--repeats=1", "--modes=ops"])
     lines = capsys.readouterr().out.splitlines()
@@ -180,6 +183,7 @@ def test_start_up_prints_every_stage(capsys, in_this_process):
     ]
 
 
+@pytest.mark.thorough
 def test_choice_tells_how_long_what_auto_takes_takes(tmp_path, capsys, benchmark_module):
     options = ["--sizes=4", "--latents=3", "--heads=1", "--batches=2", "--seconds=0", f"--times={tmp_path / 'times'}"]
     choice = benchmark_module("choice")

@@ -132,7 +132,7 @@ def test_every_modality_is_drawn_with_what_is_looked_at_on_it(kind):
     plain, *drawn = figure.axes[:4]  # the first cross-attend: the example, all latents, two of them
     inner = [axes.child_axes or [axes] for axes in drawn]
     assert len({len(parts) for parts in inner}) == 1
-    assert len(inner[0]) == (2 if modality == "audio_video" else 1)
+    assert len(inner[0]) == {"audio_video": 2, "points": 2}.get(modality, 1)  # frames and sound; from two sides
     for axes in (part for parts in inner for part in parts):
         layers = [image.get_array() for image in axes.images] + [c.get_facecolors() for c in axes.collections]
         colors = np.asarray(layers[-1]).reshape(-1, 4)

@@ -50,6 +50,7 @@ def ask(question, data, folder, seeds=1, **more):
     return result
 
 
+@pytest.mark.thorough
 def test_depth_on_handwritten_digits(small, tmp_path):
     result = ask("depth", few_digits(), tmp_path / "study", arms=DEPTH)
     assert [arm.name for arm in result.arms] == DEPTH
@@ -104,6 +105,7 @@ def test_every_question_on_sounds_films_and_clouds(small, tmp_path, write, quest
         assert networks == {"perceiver"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("write", [sounds, clouds, pytest.param(films, marks=pytest.mark.thorough)])
 def test_two_arms_on_other_data(small, tmp_path, write):
     """Of sounds raw samples; of clouds a network that sees fewer points."""

@@ -25,7 +25,10 @@ def trained(tmp_path, data, **more):
     return run, metrics
 
 
-@pytest.mark.parametrize("preprocess", [{}, {"audio_input": "raw"}], ids=["log-mel", "raw"])
+@pytest.mark.parametrize(
+    "preprocess",
+    [pytest.param({}, id="log-mel"), pytest.param({"audio_input": "raw"}, id="raw", marks=pytest.mark.thorough)],
+)
 def test_a_folder_of_sounds_is_trained_on_tested_in_clips_and_asked(tmp_path, preprocess):
     write_sounds(tmp_path / "tones", {"high": 9, "low": 9})
     source = {"clip_seconds": 0.15}

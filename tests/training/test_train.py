@@ -95,6 +95,7 @@ class Kill(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.thorough
 def test_a_killed_run_ends_like_one_that_was_never_killed(tmp_path, tiny_run):
     """Killed within an epoch; `tests/kill.py` does it to whole processes, at random moments."""
     killed = Run(tmp_path / "killed")
@@ -130,6 +131,7 @@ def test_arguments_that_contradict_each_other_leave_no_folder(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_a_specialised_network_is_trained_evaluated_and_exported_on_the_same_road(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = dataset_source(two_kinds(), class_names=["dark", "light"], name="brightness")

@@ -67,10 +67,9 @@ def pipeline_rate(examples, recipe, repeats):
     return count / statistics.median(seconds[1:])
 
 
-def training_rate(recipe, size, patch_size, repeats):
+def training_rate(recipe, size, front, repeats):
     """Examples a second of the training step, on one batch that lies in memory."""
-    front = {"input_shape": (size, size, 3), "num_classes": CLASSES, "patch_size": patch_size}
-    model = build_preset("image", **front)
+    model = build_preset("image", input_shape=(size, size, 3), num_classes=CLASSES, **front)
     recipe.compile(model, 100)
     x = np.zeros((recipe.batch_size, size, size, 3), np.float32)
     y = keras.utils.to_categorical(np.arange(recipe.batch_size) % CLASSES, CLASSES)
@@ -99,9 +98,8 @@ def main(arguments=None):
         rate = pipeline_rate(in_files(arguments, folder), recipe, arguments.repeats)
     stored = f"{arguments.stored}x{arguments.stored}"
     print(f"{f'pipeline, JPEG of {stored}, flip, crop':45} {rate:9,.0f}", flush=True)
-    for patch_size in (1, 4):
-        rate = training_rate(recipe, arguments.size, patch_size, arguments.repeats)
-        what = "single pixels" if patch_size == 1 else f"patches of {patch_size}x{patch_size}"
+    for what, front in {"by default": {}, "single pixels": {"patch_size": 1}}.items():
+        rate = training_rate(recipe, arguments.size, front, arguments.repeats)
         print(f"{'training step, ' + what:45} {rate:9,.0f}", flush=True)
 
 

@@ -47,7 +47,7 @@ def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None, trim_thresho
 
     def log_mel(clips):
         mask = tf.range(frames) * hop < clips["length"][..., None]  # (.., T)
-        samples = tf.where(tf.range(window) < clips["length"][..., None], clips["samples"], 0.0)
+        samples = raw(clips)["audio"][..., 0]
         mel = tf.math.log(log_mel_magnitudes(samples, rate, num_bins) + FLOOR)  # (.., T, F)
         real = tf.cast(mask[..., None], tf.float32)
         count = tf.maximum(tf.reduce_sum(real, (-2, -1), keepdims=True) * num_bins, 1.0)

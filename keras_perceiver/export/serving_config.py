@@ -2,7 +2,6 @@
 
 import ipaddress
 import math
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require, require_positive
+from keras_perceiver._files import write_atomically
 from keras_perceiver.export import manifests
 from keras_perceiver.export.batching import derive_batching, read_timings
 from keras_perceiver.export.endpoints import XLA
@@ -101,7 +101,7 @@ def write_serving_config(
     files = {}
     for name, content in contents.items():
         files[name] = shelf / name
-        _replace(files[name], HEADER + content)
+        write_atomically(files[name], HEADER + content)  # a server may be reading it
     notes += [*said, f"batches of at most {batching.max_batch_size} ({batching.source})"]
     if not manifests.is_loopback(host):
         notes.append(f"{host} is reached by others, and the server asks nobody who they are")
@@ -170,15 +170,3 @@ def _memory(folders):
     """GiB: one, and four times what these folders hold."""
     size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
     return 1 + math.ceil(4 * size / 2**30)
-
-
-def _replace(path, content):
-    """Writes a file in one piece: a server may be reading it."""
-    temporary = path.with_name(f".unfinished-{path.name}-{os.getpid()}")
-    try:
-        temporary.write_text(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"`{path}` must be a file that can be written. {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

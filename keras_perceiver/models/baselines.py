@@ -44,7 +44,7 @@ def build_resnet18(
     """
     require_positive(num_classes=num_classes, width=width)
     inputs, content, mask = network_input("resnet18", input_shape)
-    x, _ = with_positions(content, mask, num_bands=num_bands, permute_seed=permute_seed, dtype=dtype)
+    x, _ = with_positions(input_shape, content, mask, num_bands=num_bands, permute_seed=permute_seed, dtype=dtype)
     x = _stem(x, width, dtype)
     for stage in range(4):
         for block in range(2):
@@ -71,7 +71,7 @@ def build_resnet50(input_shape, num_classes, *, num_bands=None, permute_seed=Non
     """
     require_positive(num_classes=num_classes)
     inputs, content, mask = network_input("resnet50", input_shape)
-    x, _ = with_positions(content, mask, num_bands=num_bands, permute_seed=permute_seed, dtype=dtype)
+    x, _ = with_positions(input_shape, content, mask, num_bands=num_bands, permute_seed=permute_seed, dtype=dtype)
     with _global_policy(dtype):
         network = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=x, pooling="avg")
     return classifier(inputs, network.output, num_classes, name, dtype)  # from (B, 2048)

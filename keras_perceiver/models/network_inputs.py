@@ -64,21 +64,21 @@ def _checked(network, input_shape):
     return name, tuple(shape)
 
 
-def with_positions(content, mask, *, num_bands, permute_seed, dtype, is_cloud=False, max_resolution=None):
+def with_positions(input_shape, content, mask, *, num_bands, permute_seed, dtype, max_resolution=None):
     """Content with Fourier features of its positions beside it, and its mask; both perhaps in another order.
 
     Args:
+        input_shape: see `network_input`; of a cloud the first three channels are coordinates, and the positions.
         content: (B, S_1, .., S_d, c).
         mask: (B, S_1, .., S_d) bool, or None.
         num_bands: K, Fourier bands per axis; None for content alone.
         permute_seed: of one permutation of all bytes, features included; None keeps their order.
         dtype: dtype policy of the layers.
-        is_cloud: whether the first three channels are coordinates, and the positions.
         max_resolution: μ, see `FourierPositions`; None for the lengths of the axes, and for 2K of a cloud: its
             frequencies are then 1, 2, .., K.
     """
     segment = {"content": content, "tables": []} | ({} if mask is None else {"padding_mask": mask})
-    if num_bands is not None and is_cloud:
+    if num_bands is not None and isinstance(input_shape, dict) and CLOUD in input_shape:
         layer = FourierPositions(num_bands, max_resolution or 2 * num_bands, name="inputs_positions", dtype=dtype)
         coordinates, features = content[..., :NUM_COORDINATES], content[..., NUM_COORDINATES:]
         segment = layer(features, coordinates=coordinates, padding_mask=mask)

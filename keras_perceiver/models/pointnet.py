@@ -58,12 +58,12 @@ def build_pointnet(
     if input_transform:
         content = _turned(content, mask, width, dtype)
     x, mask = with_positions(
+        input_shape,
         content,
         mask,
         num_bands=num_bands,
         permute_seed=permute_seed,
         dtype=dtype,
-        is_cloud=True,
         max_resolution=max_resolution,
     )
     widths = (width, width, width, 2 * width, 16 * width)

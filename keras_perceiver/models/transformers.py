@@ -9,7 +9,6 @@ from keras_perceiver.layers import LatentArray, SelfAttention
 from keras_perceiver.layers._linear import layer_norm, linear
 from keras_perceiver.models.encoder import in_patches
 from keras_perceiver.models.network_inputs import (
-    CLOUD,
     classifier,
     network_input,
     with_positions,
@@ -58,7 +57,7 @@ def build_vit(
     """
     require_positive(num_classes=num_classes, width=width, num_self_attention_layers=num_self_attention_layers)
     inputs, content, mask = network_input("vit", input_shape)
-    x, mask = with_positions(content, mask, num_bands=num_bands, permute_seed=permute_seed, dtype=dtype)
+    x, mask = with_positions(input_shape, content, mask, num_bands=num_bands, permute_seed=permute_seed, dtype=dtype)
     x, mask = in_patches("inputs", x, mask, patch_size, dtype)  # (B, S_1/p, .., p^d·c), (B, S_1/p, ..)
     x, mask = _rows(x, mask, dtype)  # (B, M, p^d·c), (B, M)
     if mask is not None:
@@ -117,12 +116,12 @@ def build_transformer(
     require_positive(num_classes=num_classes, width=width, num_self_attention_layers=num_self_attention_layers)
     inputs, content, mask = network_input("transformer", input_shape)
     x, mask = with_positions(
+        input_shape,
         content,
         mask,
         num_bands=num_bands,
         permute_seed=permute_seed,
         dtype=dtype,
-        is_cloud=isinstance(input_shape, dict) and CLOUD in input_shape,
         max_resolution=max_resolution,
     )
     if patch_size is not None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,8 +135,22 @@ def test_both_decoders_give_the_same(tmp_path):
         np.testing.assert_allclose(native, expected, atol=tolerance)
 
 
-def test_the_environment_of_this_test_has_no_native_decoders_or_they_decode():
-    """`has_native_decoders` never raises; the version that is installed decides."""
+def test_the_installed_version_decides_whether_native_decoders_load():
+    """The last package is built for TensorFlow 2.17: the library of another lacks symbols that it asks for."""
     major, minor = map(int, tf.__version__.split(".")[:2])
-    assert not tensorflow_io.has_native_decoders() or (major, minor) <= (2, 17)
+    assert tensorflow_io.has_native_decoders() == (tensorflow_io.package() is not None and (major, minor) <= (2, 17))
     assert sys.version_info < (3, 13) or tensorflow_io.package() is None
+
+
+@pytest.mark.parametrize(("error", "is_raised"), [(NotImplementedError, False), (ValueError, True)])
+def test_only_a_library_that_does_not_load_is_passed_over(error, is_raised, monkeypatch):
+    def decode_wav(*_, **__):
+        raise error("of the loader")
+
+    monkeypatch.setattr(tensorflow_io, "package", lambda: SimpleNamespace(audio=SimpleNamespace(decode_wav=decode_wav)))
+    uncached = tensorflow_io.has_native_decoders.__wrapped__
+    if is_raised:
+        with pytest.raises(error, match="of the loader"):
+            uncached()
+    else:
+        assert not uncached()

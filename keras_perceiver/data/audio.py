@@ -155,6 +155,11 @@ def window_start(spare, number, count):
     return tf.cast(tf.cast(tf.maximum(spare, 0), tf.float32) * share, tf.int32)
 
 
+def random_start(spare, seed):
+    """Where a random window begins, with so many places to spare."""
+    return tf.random.stateless_uniform((), seed, 0, tf.maximum(spare, 0) + 1, tf.int32)
+
+
 def take_window(example, window, start):
     """From `start` on: `samples` (window,) float32 in [-1, 1], zeros behind the end of the file, and `length`."""
     samples = tf.cast(tf.slice(example["samples"], [start], [window]), tf.float32) / 32768.0

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_perceiver._checks import require_between, require_one_of, require_positive
-from keras_perceiver.data.audio import hop_of, take_window
+from keras_perceiver.data.audio import hop_of, random_start, take_window
 from keras_perceiver.data.drawing import highlighted
 from keras_perceiver.data.tensorflow_io import fade, mel_scale, spectrogram, trim
 
@@ -106,9 +106,7 @@ def augment_audio(shape, *, fade_share=0.0, noise_std=0.0):
     window, add_noise = shape[0], white_noise(noise_std)
 
     def augment(example, seed):
-        spare = tf.maximum(example["length"] - window, 0)
-        start = tf.random.stateless_uniform((), seed, 0, spare + 1, tf.int32)
-        clip = take_window(example, window, start)
+        clip = take_window(example, window, random_start(example["length"] - window, seed))
         samples = random_fade(clip, seed, fade_share) if fade_share else clip["samples"]
         return {**clip, "samples": add_noise(samples, seed)}
 

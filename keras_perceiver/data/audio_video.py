@@ -176,8 +176,7 @@ def augment_audio_video(shape, *, crop_min_area=1.0, flip_rate=0.0, color_jitter
     add_noise = white_noise(noise_std)
 
     def augment(example, seed):
-        spare = tf.maximum(example["frames_length"] - shape[0], 0)
-        clip = take_window(example, shape, tf.random.stateless_uniform((), seed, 0, spare + 1, tf.int32))
+        clip = take_window(example, shape, audio.random_start(example["frames_length"] - shape[0], seed))
         return {**clip, "frames": see(clip["frames"], seed), "samples": add_noise(clip["samples"], seed)}
 
     return augment

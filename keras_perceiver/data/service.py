@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import tensorflow as tf
-from PIL import Image
+from PIL import ExifTags, Image
 
 from keras_perceiver._checks import InputError, require
 from keras_perceiver.data.examples import Lazy
@@ -17,7 +17,7 @@ from keras_perceiver.data.reports import some_of
 
 CONNECT_SECONDS = 5.0
 MAX_SENT_BYTES = 2**28  # 256 MiB: examples that no service can decode are sent to it, decoded
-ORIENTATION = 0x0112  # the tag of EXIF; 1 is upright
+UPRIGHT = 1  # of the orientations of EXIF
 FORMATS = ("JPEG", "PNG")  # that TensorFlow's operators decode as Pillow does
 OTHERS = ("GIF", "BMP", "WEBP")
 
@@ -86,7 +86,7 @@ def _is_decoded_alike(path):
         open_regular(path, MAX_FILE_BYTES) as file,
         Image.open(file, formats=(*FORMATS, *OTHERS)) as image,
     ):
-        return image.format in FORMATS and image.getexif().get(ORIENTATION, 1) == 1
+        return image.format in FORMATS and image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) == UPRIGHT
 
 
 def through_service(dataset, address):
@@ -127,11 +127,10 @@ def running_service(port, host="127.0.0.1", worker_port=0):
         InputError: where a port is in use.
     """
     service = tf.data.experimental.service
-    worker_port = worker_port or _free_port()
     try:
-        dispatcher = service.DispatchServer(service.DispatcherConfig(port=port or _free_port()))
+        dispatcher = service.DispatchServer(service.DispatcherConfig(port=port))
         dispatcher_port = dispatcher.target.rpartition(":")[2]
-        config = service.WorkerConfig(f"127.0.0.1:{dispatcher_port}", f"{host}:{worker_port}", worker_port)
+        config = service.WorkerConfig(f"127.0.0.1:{dispatcher_port}", f"{host}:%port%", worker_port)
         worker = service.WorkerServer(config)
     except tf.errors.OpError as error:
         raise InputError(
@@ -142,8 +141,3 @@ def running_service(port, host="127.0.0.1", worker_port=0):
     finally:
         worker.stop()
         dispatcher._stop()
-
-
-def _free_port():
-    with socket.create_server(("", 0)) as found:
-        return found.getsockname()[1]

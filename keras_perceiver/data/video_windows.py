@@ -102,8 +102,7 @@ def augment_film(shape, *, crop_min_area=1.0, flip_rate=0.0, color_jitter=0.0):
         return see
 
     def augment(example, seed):
-        spare = tf.maximum(example["frames_length"] - shape[0], 0)
-        start = tf.random.stateless_uniform((), seed, 0, spare + 1, tf.int32)
+        start = audio.random_start(example["frames_length"] - shape[0], seed)
         return see(take_window(example, shape, start), seed)
 
     return augment

@@ -10,19 +10,17 @@ from typing import NamedTuple
 import tensorflow as tf
 from rich.console import Console
 
-from keras_perceiver._checks import InputError, given, require, require_one_of, require_positive
-from keras_perceiver.data import Source, find_modality, load_source, steps_per_epoch
+from keras_perceiver._checks import InputError, require, require_one_of, require_positive
+from keras_perceiver.data import Source, load_source, steps_per_epoch
 from keras_perceiver.data.source import slug
 from keras_perceiver.inspection import Description, describe_model
 from keras_perceiver.layers import CrossAttention
-from keras_perceiver.models import NETWORKS, PRESETS, build_classifier, build_encoder
-from keras_perceiver.models.paper_presets import PAPER_PRESETS
-from keras_perceiver.models.presets import modality_of, paper_options
+from keras_perceiver.models import NETWORKS, build_classifier, build_encoder
 from keras_perceiver.studies.costs import COSTS, Costs, read_costs
 from keras_perceiver.studies.questions import QUESTIONS, Arm
 from keras_perceiver.studies.report import ArmResult, StudyResult
 from keras_perceiver.training import Run, train
-from keras_perceiver.training.configuration import configuration
+from keras_perceiver.training.configuration import check_names, configuration, data_options
 from keras_perceiver.training.runs import OTHER_FOLDER
 
 
@@ -63,22 +61,8 @@ class Settings:
     @classmethod
     def of(cls, data, source, preprocess, preset, recipe):
         """With what a preset of the paper asks of the data."""
-        options, preprocess = given(source), given(preprocess)
-        if preset is not None:
-            require_one_of(PRESETS, preset=preset)
-        if preset in PAPER_PRESETS:
-            of_data, of_model = paper_options(preset)
-            modality = None if isinstance(data, Source) else find_modality(data, options.get("modality"))
-            takes = modality_of(PRESETS[preset]["input_shape"])
-            require(
-                modality in (None, takes),
-                "`preset` must be a model for the modality of the data",
-                preset=preset,
-                takes=takes,
-                data=modality,
-            )
-            options = options if isinstance(data, Source) else {**of_data, **options}
-            preprocess = {**of_model, **preprocess}
+        check_names("perceiver", preset, None)
+        options, preprocess = data_options(data, preset, source, preprocess)
         return cls(data, options, preprocess, preset, recipe or {})
 
     def load(self, console=None, **more):

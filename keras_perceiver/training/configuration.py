@@ -4,11 +4,30 @@ import dataclasses
 import inspect
 
 from keras_perceiver._checks import given, nearest, require, require_one_of
-from keras_perceiver.data import MODALITIES, load_source
+from keras_perceiver.data import MODALITIES, Source, find_modality, load_source
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
-from keras_perceiver.models.presets import modality_of, preset_arguments
+from keras_perceiver.models.paper_presets import PAPER_PRESETS
+from keras_perceiver.models.presets import modality_of, paper_options, preset_arguments
 from keras_perceiver.training.recipes import RECIPES
 from keras_perceiver.training.runs import OTHER_FOLDER
+
+
+def data_options(data, preset, options, preprocess):
+    """`(options of load_source, settings of what stands before the model)` that are given, behind those of a preset of
+    the paper, which has its own.
+
+    Raises:
+        InputError: where such a preset is not for the modality of the data.
+    """
+    options, preprocess = given(options), given(preprocess)
+    if preset not in PAPER_PRESETS:
+        return options, preprocess
+    of_data, of_model = paper_options(preset)
+    if isinstance(data, Source):
+        return options, {**of_model, **preprocess}
+    found = find_modality(data, options.get("modality"), options.get("data_dir"))
+    require_modality(preset, found or modality_of(PAPER_PRESETS[preset]["input_shape"]))
+    return {**of_data, **options}, {**of_model, **preprocess}
 
 
 def continued_source(source, data, run, options, console, workers):

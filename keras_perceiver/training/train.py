@@ -8,20 +8,18 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from keras_perceiver._checks import given, require, require_folder, require_one_of
-from keras_perceiver.data import Source, find_modality, load_source, steps_per_epoch
+from keras_perceiver._checks import require, require_folder, require_one_of
+from keras_perceiver.data import load_source, steps_per_epoch
 from keras_perceiver.data.pipeline import require_divisible
 from keras_perceiver.data.service import require_service
 from keras_perceiver.models import NETWORKS
-from keras_perceiver.models.paper_presets import PAPER_PRESETS
-from keras_perceiver.models.presets import modality_of, paper_options
 from keras_perceiver.training.best import BestEpoch
 from keras_perceiver.training.board import board_callbacks
 from keras_perceiver.training.configuration import (
     check_names,
     configuration,
     continued_source,
-    require_modality,
+    data_options,
     resolved_recipe,
 )
 from keras_perceiver.training.distribution import Workers
@@ -128,7 +126,7 @@ def train(
     began, workers = time.monotonic(), Workers(strategy)
     console = (console or Console()) if workers.is_chief else Console(quiet=True)
     with workers.held_together():
-        source_options, preprocess = _data_options(data, preset, given(source), preprocess)
+        source_options, preprocess = data_options(data, preset, source, preprocess)
         source = load_source(data, console=console, **source_options)
         name = source.name if network == "perceiver" else f"{source.name}-{network}"
         run = Run(output or f"runs/{name}-seed{seed}")
@@ -168,17 +166,6 @@ def train(
             metrics = workers.by_chief(lambda: _finished(run, served, source, config, rows, metrics, shelf, began))
     _say_how_it_ended(run, metrics, console)
     return metrics
-
-
-def _data_options(data, preset, options, preprocess):
-    """What `load_source` is given, and what stands before the model: one of the paper's brings its own."""
-    if preset not in PAPER_PRESETS:
-        return options, preprocess
-    if not isinstance(data, Source):
-        found = find_modality(data, options.get("modality"), options.get("data_dir"))
-        require_modality(preset, found or modality_of(PAPER_PRESETS[preset]["input_shape"]))
-    of_data, of_model = paper_options(preset)
-    return options if isinstance(data, Source) else {**of_data, **options}, {**of_model, **given(preprocess)}
 
 
 def _distributable(overrides, workers):

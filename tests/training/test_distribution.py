@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import ExifTags, Image
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import (
@@ -24,7 +24,7 @@ from keras_perceiver.data import (
     mix_batch,
     training_dataset,
 )
-from keras_perceiver.data.service import ORIENTATION, running_service, service_reader, through_service
+from keras_perceiver.data.service import running_service, service_reader, through_service
 from keras_perceiver.training import Workers, build_strategy, launch, train
 from keras_perceiver.training.cluster import Cluster, free_addresses, meet
 from keras_perceiver.training.distribution import Poll
@@ -313,7 +313,7 @@ def test_a_data_service_reads_upright_jpegs_and_pngs_itself_and_refuses_others(t
     for index in (0, 5):
         np.testing.assert_array_equal(read(index).numpy(), train_split.examples[index])
     turned = Image.Exif()
-    turned[ORIENTATION] = 6
+    turned[ExifTags.Base.Orientation] = 6
     Image.open(tmp_path / train_split.names[3]).save(tmp_path / train_split.names[3], exif=turned)
     with pytest.raises(InputError, match=f"1 of {len(train_split)} are others: {train_split.names[3]}"):
         service_reader(source)

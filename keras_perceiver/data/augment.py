@@ -101,14 +101,13 @@ def rand_augment(num_layers, magnitude):
     drawn is computed. At magnitude 10 pictures are turned by up to 30 degrees, sheared by 0.3 and moved by 0.45 of
     their size, as in the paper of RandAugment (Cubuk et al. 2019); Keras' layer turns them by any angle.
     """
-    operations = keras_operations(magnitude / 10)
+    operations = [tf.function(_on_one(operation)) for operation in keras_operations(magnitude / 10)]
 
     def augment(image, seed):
         for layer in range(num_layers):
             choice, draws = tf.unstack(tf.random.experimental.stateless_split(_fold(seed, layer), 2))
             index = tf.random.stateless_uniform((), choice, 0, len(operations), tf.int32)
-            branches = [_branch(operation, image, draws) for operation in operations]
-            image = tf.ensure_shape(tf.switch_case(index, branches), image.shape)
+            image = _apply_one(operations, index, image, draws)
         return image
 
     return augment
@@ -132,8 +131,20 @@ def keras_operations(strength):
     ]
 
 
-def _branch(operation, image, seed):
-    return lambda: keras_augment(operation, image[None], seed)[0]
+def _apply_one(operations, index, image, seed):
+    """What the `tf.function` with this index makes of one picture.
+
+    Not by `tf.switch_case`: that is dissolved into one graph, the executor visits the nodes of all operations in it,
+    and this takes longer than the operation that was drawn. Here they remain functions, of which one is called.
+    """
+    specs = tf.TensorSpec(image.shape), tf.TensorSpec((2,), tf.int32)
+    branches = [operation.get_concrete_function(*specs) for operation in operations]
+    (image,) = tf.raw_ops.StatelessCase(branch_index=index, input=[image, seed], Tout=[tf.float32], branches=branches)
+    return tf.ensure_shape(image, specs[0].shape)
+
+
+def _on_one(operation):
+    return lambda image, seed: keras_augment(operation, image[None], seed)[0]
 
 
 def mix_batch(*, mix_up=0.0, cut_mix=0.0):

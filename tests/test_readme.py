@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from keras_perceiver.cli import app
 from keras_perceiver.data.service import running_service
+from keras_perceiver.data.source import slug
 from keras_perceiver.models import PRESETS
 from keras_perceiver.training import RECIPES, Run, StopRequest
 from tests.pictures import write_pictures
@@ -160,20 +161,40 @@ def tiny_digits(monkeypatch):
     monkeypatch.setitem(RECIPES, "digits", RECIPES["digits"].replaced(**TINY_RECIPE))
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if "keras-perceiver study" in c])
-def test_studies_of_the_documents_at_a_tiny_budget(command, tiny_digits, tmp_path, monkeypatch):
+@pytest.fixture
+def tiny_pictures(monkeypatch, tmp_path):
+    """Those of all pictures, and a few in place of Fashion-MNIST."""
+    prepare(tmp_path / "datasets")
+    monkeypatch.setitem(PRESETS, "image", {**PRESETS["image"], **TINY_MODEL})
+    monkeypatch.setitem(RECIPES, "image", RECIPES["image"].replaced(**{**TINY_RECIPE, "batch_size": 8}))
+
+
+def studies():
+    """`[(words of a command without its arms, its arms), ..]`."""
+    found = []
+    for words in (shlex.split(c) for c in commands() if "keras-perceiver study" in c):
+        arms = [word for option, word in pairwise(words) if option == "--arm"]
+        found.append(([word for word in words if word not in ("--arm", *arms)], arms))
+    return found
+
+
+@pytest.mark.parametrize(("words", "arms"), studies(), ids=" ".join)
+def test_studies_of_the_documents_at_a_tiny_budget(words, arms, tiny_digits, tiny_pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = shlex.split(command)
-    result = CliRunner().invoke(app, [*words[1:], "--arm", "1 cross-attend", "--epochs", "1", "--seeds", "1"])
+    arm = {"depth": "1 cross-attend", "permutation": "Perceiver, permuted", "positions": "learned"}[words[2]]
+    assert not arms or arm in arms
+    result = CliRunner().invoke(app, [*words[1:], "--arm", arm, "--epochs", "1", "--seeds", "1"])
     assert result.exit_code == 0, result.stderr
-    folder = tmp_path / "studies" / f"{words[2]}-{words[3]}"
+    folder = tmp_path / "studies" / f"{words[2]}-{words[3].removeprefix('tfds:')}"
     (row,) = csv.DictReader((folder / "study.csv").read_text().splitlines())
-    run = Run(folder / "1-cross-attend" / "seed0")
+    run = Run(folder / slug(arm) / "seed0")
     assert float(row["accuracy"]) == run.read_json("metrics.json")["accuracy"]
     assert f"{float(row['accuracy']):.2%}" in result.stdout
-    assert int(row["examples_seen"]) == 10 * 128
+    assert int(row["examples_seen"]) == (10 * 128 if words[3] == "digits" else 4 * 8)
     assert float(row["training_seconds"]) > 0
-    assert run.config()["model"]["num_blocks"] == 4
+    asked = {"depth": ("num_blocks", 4), "permutation": ("permute_seed", 0), "positions": ("positions", "learned")}
+    name, value = asked[words[2]]
+    assert run.config()["model"][name] == value
     assert not (tmp_path / "saved_models").exists()
 
 

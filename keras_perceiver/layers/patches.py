@@ -44,14 +44,15 @@ class Patches(keras.layers.Layer):
         self.patch_size = patch_size if one else tuple(patch_size)
 
     def call(self, content):
+        shape = self.compute_output_shape(tuple(content.shape))
         *lengths, channels = tuple(content.shape)[1:]
-        sizes = self.sizes(lengths)
-        counts = [length // size for length, size in zip(lengths, sizes, strict=True)]
-        pairs = [n for pair in zip(counts, sizes, strict=True) for n in pair]
-        content = ops.reshape(content, (-1, *pairs, channels))  # (B, S_1/p_1, p_1, .., S_d/p_d, p_d, c)
-        axes = range(1, 2 * len(counts) + 1)
-        content = ops.transpose(content, (0, *axes[::2], *axes[1::2], len(axes) + 1))  # all counts, then all sizes
-        return ops.reshape(content, (-1, *self.compute_output_shape((None, *lengths, channels))[1:]))
+        behind = 1  # patches along all axes behind the one at hand
+        # One axis after the other, the last one first: LiteRT transposes no more than six axes.
+        for length, size in zip(reversed(lengths), reversed(self.sizes(lengths)), strict=True):
+            content = ops.reshape(content, (-1, size, behind, channels))  # (B·S_1..·S_i/p_i, p_i, behind, p_i+1·..·c)
+            content = ops.transpose(content, (0, 2, 1, 3)) if behind > 1 else content
+            channels, behind = channels * size, behind * (length // size)
+        return ops.reshape(content, (-1, *shape[1:]))
 
     def sizes(self, lengths):
         """The length of a patch along each axis, checked against the lengths of the axes."""

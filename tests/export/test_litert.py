@@ -9,6 +9,8 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, normalize_pixels
 from keras_perceiver.export import benchmark, export_litert, litert
+from keras_perceiver.export.endpoints import Served
+from tests.layer_checks import thorough
 from tests.small_classifier import NAMES, SHAPE, small_classifier
 
 RNG = np.random.default_rng(0)
@@ -80,17 +82,19 @@ def test_int8_that_has_learned_the_wrong_ranges_is_refused_with_the_figures(tmp_
     assert list((tmp_path / "animals-litert-int8").iterdir()) == []
 
 
-def test_sounds_with_their_spectrogram_and_mask_convert(tmp_path):
-    shape, settings = (1280, 8000, 1280), {"num_mel_bins": 8}
-    inputs = MODALITIES["audio"].input_shape(shape, **settings)
-    model = small_classifier(input_shape=inputs, padding_mask=True)
-    examples = {
-        "samples": RNG.uniform(-1, 1, (5, 1280)).astype(np.float32),
-        "length": np.array([1280, 900, 80, 1280, 641], np.int32),
-    }
-    export = export_litert(
-        model, "sounds", NAMES, shelf=tmp_path, modality="audio", shape=shape, settings=settings, examples=examples
-    )
+@pytest.mark.parametrize("modality", ["audio_video", *thorough("audio", "video")])
+def test_films_in_patches_and_sounds_with_their_spectrogram_and_masks_convert(modality, tmp_path):
+    shapes = {"audio": (1280, 8000, 1280), "video": (2, 6, 4, 3), "audio_video": (2, 6, 4, 3, 1280, 8000, 3)}
+    patches = {"audio": {}, "video": {"patch_size": (2, 3, 2)}}
+    patches["audio_video"] = {"patch_size": {"video": (2, 3, 2), "audio": 1}}
+    settings = {} if modality == "video" else {"num_mel_bins": 8}
+    inputs = MODALITIES[modality].input_shape(shapes[modality], **settings)
+    model = small_classifier(input_shape=inputs, padding_mask=modality != "video", **patches[modality])
+    about = {"modality": modality, "shape": shapes[modality], "settings": settings}
+    examples = Served(model, **about).noise(5)
+    for name in {"length", "frames_length"} & set(examples):
+        examples[name] //= np.array([1, 2, 1, 1, 2], np.int32)
+    export = export_litert(model, "films", NAMES, shelf=tmp_path, examples=examples, **about)
     assert export.report["passed"]
     assert export.report["num_examples"] == 5
 

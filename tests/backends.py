@@ -18,7 +18,7 @@ from tests.layer_checks import SMALL_MODEL, randomise
 CLASSES = 13
 SHAPES = {"picture": (7, 5, 3), "modalities": {"video": (3, 2, 5, 3), "audio": (11, 5)}}
 POSITIONS = {"picture": "fourier", "modalities": "learned"}
-FORMS = {"picture": ("absorbed", "factored"), "modalities": ("dense", "factored")}
+FORMS = {"picture": ("factored",), "modalities": ("dense", "absorbed")}
 ONE_CROSS_ATTEND = {"num_blocks": 1, "num_cross_attends": 1}  # all that the forms differ in, at half the compilation
 SETTINGS = {**SMALL_MODEL, **ONE_CROSS_ATTEND, "position_channels": 5, "padding_mask": True}
 BLOCK_BYTES = 1100  # so little that the walk over blocks has a loop and a rest

@@ -106,6 +106,7 @@ def test_spoken_digits_are_sounds_of_eight_kilohertz(tmp_path, form):
             assert fact["seconds"] == length / 8000
 
 
+@pytest.mark.thorough
 def test_a_run_on_spoken_digits_can_be_repeated(tmp_path):
     digits = [{"audio": tone(i, 8000), "label": i % 10, "audio/filename": f"{i}.wav"} for i in range(30)]
     prepare_examples(tmp_path, "spoken_digit", {"train": digits})

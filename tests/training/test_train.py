@@ -189,7 +189,7 @@ def test_names_that_are_not_known_or_do_not_fit_are_refused(tmp_path, arguments,
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("shuffled", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_only_labels_that_mean_something_can_be_learned(shuffled):
     """On shuffled labels a model stays at chance on data that it has not seen; on the true ones it does not."""
     source = load_source("digits")

@@ -125,7 +125,7 @@ class _Process(oracles.BayesianOptimizationOracle):
         return response
 
     def _judged(self):
-        """The trials; what failed, or was over a limit, is as bad as the worst: left out, it would be proposed again."""
+        """The trials; what failed, or was over a limit, counts as the worst: left out, it would be proposed again."""
         scores = [t.score for t in self.trials.values() if t.status == trials.TrialStatus.COMPLETED]
         judged = dict(self.trials)
         for trial_id, trial in self.trials.items() if scores else ():

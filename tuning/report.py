@@ -104,8 +104,8 @@ def _markdown(results, objective, hyper, shares, about):
     parts = [
         f"# Search: {printable(hyper.source.name)}",
         *about,
-        f"{counts(results)}. The score of a trial is that of its best epoch on the validation split; milliseconds are of "
-        "one example on the machine of the search.",
+        f"{counts(results)}. The score of a trial is that of its best epoch on the validation split; milliseconds are "
+        "of one example on the machine of the search.",
         "\n".join(lines),
         *problems(results),
         *(

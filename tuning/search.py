@@ -69,8 +69,8 @@ def search(
     Args:
         data, source, preprocess, preset, model, base_recipe, seed: see `train`.
         tuner: key of `ORACLES`.
-        space: `{name: values}`, or the path of a JSON file of it, see `HyperPerceiver`; None for that of the data set or
-            of its modality in `tuning/spaces`, and for what lies around it where a preset or a model is given.
+        space: `{name: values}`, or the path of a JSON file of it, see `HyperPerceiver`; None for that of the data set
+            or of its modality in `tuning/spaces`, and for what lies around a preset or a model that is given.
         trials: how many, at most; those that are over a limit count.
         epochs: of a trial; of Hyperband's longest ones.
         minutes: of the whole search; None for any. The trial in which they end is not begun.
@@ -128,6 +128,7 @@ def search(
             _say_what_is_searched(hyper, tuner, trials, run, console)
         progress = Progress(target, run.folder / PROJECT, console)
         settings = {"kind": tuner, "trials": trials, "minutes": minutes, "seed": seed, "epochs": epochs}
+        made = None
         try:
             if role.is_alone and workers > 1:
                 run_workers({"data": data, **arguments, "output": run.folder}, workers, role, console)
@@ -143,7 +144,7 @@ def search(
                 report.write_report(run.folder, results, target, hyper, kept, about)
         if not role.reports:
             return None
-        made = build_tuner(hyper, target, limits, run.folder, progress, role, **settings)
+        made = made or build_tuner(hyper, target, limits, run.folder, progress, role, **settings)
         return _finished(made, results, run.folder, tolerate_failures, shelf if export else None, console)
 
 

@@ -16,13 +16,13 @@ from keras_perceiver.training.train import fit
 class HyperPerceiver(keras_tuner.HyperModel):
     """A Perceiver and its training on one data set, tuned by any tuner of KerasTuner: `tuner.search()` needs no more.
 
-    Facts are given here, with the names of `train`; choices are made in `build` and `fit`. Every point of the space is a
-    legal model: heads and channels a head are chosen, and cross-attends and blocks for each; `latent_dim` and
+    Facts are given here, with the names of `train`; choices are made in `build` and `fit`. Every point of the space is
+    a legal model: heads and channels a head are chosen, and cross-attends and blocks for each; `latent_dim` and
     `num_blocks` follow. All of it is declared in `build`. The default point is the model and the recipe that `train`
     takes for these data.
 
-    KerasTuner resets the dtype policy and the seed before each trial: here both are set again, so a trial depends on its
-    point and on nothing else.
+    KerasTuner resets the dtype policy and the seed before each trial: here both are set again, so that a trial depends
+    on its point and on nothing else.
 
     Args:
         source: a `Source`, see `load_source` and `dataset_source`.

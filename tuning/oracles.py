@@ -5,11 +5,13 @@ import itertools
 import json
 import shutil
 import time
+import warnings
 from pathlib import Path
 
 import keras_tuner
 from keras_tuner import oracles
 from keras_tuner.engine import trial as trials
+from sklearn.exceptions import ConvergenceWarning
 
 from keras_perceiver._files import write_atomically
 
@@ -120,7 +122,9 @@ class _Process(oracles.BayesianOptimizationOracle):
         process.trials = self.trials
         process.set_state(self.get_state())
         process.trials = self._judged()
-        response = process.populate_space(trial_id)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of few trials, a length scale may be any
+            response = process.populate_space(trial_id)
         self.set_state({**self.get_state(), **process.get_state()})
         return response
 

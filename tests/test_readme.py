@@ -28,7 +28,7 @@ from tests.tiny import TINY_MODEL, TINY_RECIPE, tiny_options
 from tuning import __main__ as tuning_main
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "saved_models/README.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "saved_models/README.md", "tuning/README.md", "CONTRIBUTING.md")
 
 
 def blocks(language):

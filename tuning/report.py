@@ -19,7 +19,7 @@ FACTS = ("trial", "status", "score", "epoch", "parameters", "flops", "latency_ms
 
 
 def write_report(folder, results, objective, hyper, given, about):
-    """Writes `trials.csv` and, where a trial is completed, `best.json`, `report.md` and the pictures.
+    """Writes `trials.csv` and, where a trial is completed, `best.json`, `default.json`, `report.md` and the pictures.
 
     Args:
         folder: `pathlib.Path` of the search.
@@ -33,7 +33,8 @@ def write_report(folder, results, objective, hyper, given, about):
     best = ranked(results, objective)
     if not best:
         return
-    write_atomically(folder / "best.json", json.dumps(best_settings(best[0], hyper, given), indent=2) + "\n")
+    for name, settings in (("default", _set(given)), ("best", best_settings(best[0], hyper, given))):
+        write_atomically(folder / f"{name}.json", json.dumps(settings, indent=2) + "\n")
     shares = importance(results)
     draw(results, objective, shares, folder)
     write_atomically(folder / "report.md", _markdown(results, objective, hyper, shares, about))
@@ -43,6 +44,10 @@ def best_settings(result, hyper, given):
     """The arguments of `train` at the point of a trial, as `keras-perceiver train --config` takes them."""
     model, recipe = hyper.overrides(point_of(result, hyper))
     settings = {**given, "model": {**given.get("model", {}), **model}, "recipe": {**given.get("recipe", {}), **recipe}}
+    return _set(settings)
+
+
+def _set(settings):
     return {name: value for name, value in settings.items() if value not in (None, {})}
 
 

@@ -1,4 +1,4 @@
-"""The best of a search beside the default, with several seeds of both: `python -m tuning.confirm tuning/results/digits`."""
+"""The best of a search beside the default, several seeds of both: `python -m tuning.confirm tuning/results/digits`."""
 
 import statistics
 import sys

@@ -253,7 +253,7 @@ def test_a_chief_that_was_killed_goes_on(tmp_path, monkeypatch):
         wait_for_trial_of(started, project, "worker1")
         next(process for name, process in started if name == "chief").kill()
 
-    results, started, printed = search_with_workers(tmp_path / "search", monkeypatch, kill)
+    results, started, _ = search_with_workers(tmp_path / "search", monkeypatch, kill)
     assert started.count("chief") == 2
     assert [r.trial for r in results] == ["0", "1", "2", "3"]
     assert [r.status for r in results] == ["completed"] * 4

@@ -3,9 +3,13 @@
 import csv
 import io
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -261,3 +265,13 @@ def test_a_chief_that_was_killed_goes_on(tmp_path, monkeypatch):
     assert [r.values for r in results] == [r.values for r in whole]
     assert [r.score for r in results] == [r.score for r in whole]
     assert len(read_results(tmp_path / "search")) == 4
+
+
+def test_a_search_that_was_killed_goes_on():
+    """SIGKILL at a random moment; `python tests/kill_search.py` does it five times, with every tuner."""
+    tests = Path(__file__).parent.parent
+    command = [sys.executable, str(tests / "kill_search.py"), "--kills", "1", "--trials", "2", "--tuner", "random"]
+    environment = {**os.environ, "PYTHONPATH": str(tests.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "the same trials and scores" in done.stdout

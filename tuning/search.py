@@ -119,12 +119,22 @@ def search(
     hyper = HyperPerceiver(loaded, space=space, seed=seed, model=model, recipe=recipe, **options)
     run = Run(output or RESULTS / loaded.name, "search")
     limits = Limits(**(limits or {}))
+    identity = _identity(hyper, tuner, target, limits, seed)
+    if role.is_worker and not role.is_launched:
+        repair = "Start the chief first, with the same command and a folder that both share."
+        require(
+            run.has_begun,
+            "`output` must be the folder in which the chief searches",
+            output=str(run.folder),
+            repair=repair,
+        )
+        run.require_same(identity, repair)
     with ExitStack() as stack:
         if role.owns_folder:
             if not run.has_begun:
                 require_budget(hyper, limits, minutes, is_hyperband=tuner == "hyperband")
             stack.enter_context(run.locked())
-            run.claim(_identity(hyper, tuner, target, limits, seed))
+            run.claim(identity)
             _say_what_is_searched(hyper, tuner, trials, run, console)
         progress = Progress(target, run.folder / PROJECT, console)
         settings = {"kind": tuner, "trials": trials, "minutes": minutes, "seed": seed, "epochs": epochs}

@@ -170,7 +170,8 @@ def _repeat(process, name):
 
 def _end_with_parent():
     """Ends this process at once when its input does: whoever started it is gone."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # not by `sys.stdin`, whose lock would be held when this process ends by itself
+        pass
     os._exit(75)
 
 

@@ -53,7 +53,7 @@ def draw_hyperparameters(results, objective, path):
         axes.scatter(places, [r.score for r in completed], s=14, color=TRAINING, alpha=0.7, linewidths=0)
         axes.set_title(plain(name), fontsize=9)
         ticks = dict(sorted(zip(places, map(_short, values), strict=True)))
-        if len(ticks) <= 6:
+        if len(ticks) <= 6 and (len(ticks) < len(values) or not isinstance(values[0], float)):
             axes.set_xticks(list(ticks), [plain(text) for text in ticks.values()], fontsize=8)
         elif min(places) > 0 and max(places) > 10 * min(places):
             axes.set_xscale("log")

@@ -19,12 +19,13 @@ from typer.testing import CliRunner
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.cli import app
+from keras_perceiver.data import load_source
 from keras_perceiver.models import PRESETS
 from keras_perceiver.training import RECIPES, HyperPerceiver, Run, evaluate
 from tests.tiny import TINY_MODEL, quiet
 from tuning import __main__ as program
+from tuning import report, workers
 from tuning import tuner as tuner_module
-from tuning import workers
 from tuning.oracles import read_trials
 from tuning.results import read_results
 from tuning.search import FailedTrials, search
@@ -42,17 +43,34 @@ def rows(folder):
     return list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """The pictures are looked at in the first test."""
+    monkeypatch.setattr(report, "draw", lambda *_: None)
+
+
 def test_a_search_leaves_its_result_and_goes_on(tmp_path, monkeypatch):
+    """A grid of two models, of which one is over a limit: it is not trained, and is no failure."""
+    hyper = HyperPerceiver(load_source("digits"), model=TINY_MODEL)
+    small, large = (hyper.network({"num_latents": number}).count_params() for number in (3, 5))
+    limits = {"parameters": (small + large) // 2}
+    options = {**TINY, "space": {"num_latents": [3, 5], "batch_size": [128, 256]}, "tuner": "grid", "trials": 3}
+    options |= {"limits": limits, "output": tmp_path / "search"}
     folder, printed = tmp_path / "search", io.StringIO()
-    results = search(
-        "digits", **TINY, trials=2, output=folder, export=True, shelf=tmp_path, console=Console(file=printed)
-    )
-    assert [row["status"] for row in rows(folder)] == ["completed"] * 2
-    best = max(results, key=lambda r: (r.score, -r.latency_ms))
-    assert f"best of 2 trials: {best.trial}, val_accuracy {best.score:.4f}" in printed.getvalue()
-    assert "trial 0, 1 of 2" in printed.getvalue()
+    results = search("digits", **options, export=True, shelf=tmp_path, console=Console(file=printed, width=200))
+    over = [r for r in results if r.status == "over a limit"]
+    assert {r.trial for r in over} == {r.trial for r in results if r.values["num_latents"] == 5} != set()
+    assert {r.reason for r in over} == {f"parameters {large:,}, at most {limits['parameters']:,}"}
+    assert not list((folder / "trials").glob(f"trial_{over[0].trial}/*.h5"))
+    assert [row["status"] for row in rows(folder)] == [r.status for r in results]
+
+    completed = [r for r in results if r.status == "completed"]
+    best = max(completed, key=lambda r: (r.score, -r.latency_ms))
+    assert f"best of {len(completed)} trials: {best.trial}, val_accuracy {best.score:.4f}" in printed.getvalue()
+    assert "trial 0, 1 of 3" in printed.getvalue()
     assert {path.name for path in folder.glob("*.png")} == {"progress.png", "hyperparameters.png", "latency.png"}
-    assert f"{best.score:.4f}" in (folder / "report.md").read_text()
+    for said in (f"{best.score:.4f}", over[0].reason):
+        assert said in (folder / "report.md").read_text()
 
     # The best model is a run like any other, with the weights whose score was reported.
     metrics = Run(folder / "best").read_json("metrics.json")
@@ -69,35 +87,13 @@ def test_a_search_leaves_its_result_and_goes_on(tmp_path, monkeypatch):
     assert known["model"]["num_latents"] == best.values["num_latents"]
 
     monkeypatch.setattr(HyperPerceiver, "fit", lambda *_, **__: pytest.fail("a finished trial was trained again"))
-    again = search("digits", **TINY, trials=2, output=folder, console=quiet())
+    again = search("digits", **options, console=quiet())
     assert [(r.trial, r.score) for r in again] == [(r.trial, r.score) for r in results]
     with pytest.raises(InputError, match="another configuration, which differs in seed: 0 there, 3 here"):
-        search("digits", **TINY, trials=2, seed=3, output=folder, console=quiet())
+        search("digits", **options, seed=3, console=quiet())
 
 
-def test_a_model_over_a_limit_is_not_trained_and_is_no_failure(tmp_path, monkeypatch):
-    space = {"num_latents": [3, 5]}
-    small, large = (
-        HyperPerceiver(source(), model=TINY_MODEL).network({"num_latents": n}).count_params() for n in (3, 5)
-    )
-    limits = {"parameters": (small + large) // 2}
-    results = search(
-        "digits", **{**TINY, "space": space}, tuner="grid", trials=5, limits=limits, output=tmp_path, console=quiet()
-    )
-    assert {r.values["num_latents"]: r.status for r in results} == {3: "completed", 5: "over a limit"}
-    (over,) = (r for r in results if r.status == "over a limit")
-    assert over.reason == f"parameters {large:,}, at most {limits['parameters']:,}"
-    assert not list((tmp_path / "trials").glob(f"trial_{over.trial}/*.h5"))
-    assert over.reason in (tmp_path / "report.md").read_text()
-
-
-def source():
-    from keras_perceiver.data import load_source
-
-    return load_source("digits")
-
-
-def test_a_failed_trial_is_shown_with_its_reason_and_is_an_error_unless_tolerated(tmp_path, monkeypatch):
+def test_a_failed_trial_is_shown_with_its_reason_and_is_an_error_unless_tolerated(tmp_path, undrawn, monkeypatch):
     def fail(self, hp, model, **kwargs):
         if hp.get("num_latents") == 5:
             raise RuntimeError("no luck today")
@@ -161,7 +157,7 @@ def test_minutes_must_be_enough_for_one_trial(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_several_labels_are_searched_by_their_mean_average_precision(labels, tmp_path):
+def test_several_labels_are_searched_by_their_mean_average_precision(labels, undrawn, tmp_path):
     (result,) = search(
         labels, **{**TINY, "space": {"batch_size": [8]}}, trials=1, output=tmp_path / "results", console=quiet()
     )
@@ -178,7 +174,7 @@ def test_hyperband_goes_on_with_the_weights_of_the_best(tmp_path):
     assert max(r.score for r in results) > min(r.score for r in results)
 
 
-def test_the_command_ends_with_its_code_and_one_message(tmp_path, monkeypatch):
+def test_the_command_ends_with_its_code_and_one_message(tmp_path, undrawn, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(PRESETS, "digits", {**PRESETS["digits"], **TINY_MODEL})
     monkeypatch.setitem(RECIPES, "digits", RECIPES["digits"].replaced(jit_compile=False))

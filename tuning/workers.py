@@ -144,6 +144,7 @@ def _watch(processes, start, console):
             if deaths[name] > MOST_DEATHS:
                 raise WorkersLost(f"{name} has died {deaths[name]} times, the last time with code {code}")
             console.print(f"{name} has ended with code {code}, and is started again", highlight=False)
+            process.stdin.close()
             processes[name] = start(name)
         time.sleep(0.1)
 

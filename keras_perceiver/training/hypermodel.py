@@ -82,12 +82,13 @@ class HyperPerceiver(keras_tuner.HyperModel):
         """The compiled model at one point of the space."""
         return self.compiled(self.point(hp))
 
-    def fit(self, hp, model, *, epochs=None, initial_epoch=0, callbacks=(), verbose=0):
+    def fit(self, hp, model, *data, epochs=None, initial_epoch=0, callbacks=(), verbose=0):
         """Trains a model of `build`, with validation beside it.
 
         Args:
             hp: the point.
             model: what `build` has returned.
+            *data: none: they are those of the `Source`.
             epochs: where it ends; None for the recipe's epochs, over which the learning rate is scheduled in any case.
             initial_epoch: how many are done, as Hyperband goes on with a trial.
             callbacks: Keras callbacks.
@@ -96,6 +97,11 @@ class HyperPerceiver(keras_tuner.HyperModel):
         Returns:
             Keras' `History`.
         """
+        require(
+            not data,
+            "`tuner.search` must be given no data: those of the `Source` are augmented and batched as the point says",
+            error=keras_tuner.errors.FatalValueError,  # which KerasTuner does not take for a failed trial
+        )
         recipe = self.recipe_at(self.point(hp))
         steps = steps_per_epoch(self.source.splits["train"], recipe.batch_size)
         model.optimizer.iterations.assign(initial_epoch * steps)

@@ -142,3 +142,9 @@ def test_values_that_the_data_cannot_take_are_left_out_and_told(digits):
         "patch_size": [3],
         "batch_size": [5000],
     }
+
+
+def test_data_beside_the_source_end_a_search_at_once(digits):
+    hyper = HyperPerceiver(digits, space={"num_latents": [3]}, model=TINY_MODEL)
+    with pytest.raises(keras_tuner.errors.FatalError, match=r"`tuner.search` must be given no data"):
+        hyper.fit(keras_tuner.HyperParameters(), None, np.zeros(3))

@@ -117,15 +117,22 @@ class _Process(oracles.BayesianOptimizationOracle):
     search that goes on would take another way."""
 
     def populate_space(self, trial_id):
-        seed = self.seed + len(self.trials)
-        process = oracles.BayesianOptimizationOracle(objective=self.objective, max_trials=self.max_trials, seed=seed)
-        process.trials = self.trials
-        process.set_state(self.get_state())
-        process.trials = self._judged()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of few trials, a length scale may be any
-            response = process.populate_space(trial_id)
-        self.set_state({**self.get_state(), **process.get_state()})
+            response = self._asked(oracles.BayesianOptimizationOracle, self._judged(), trial_id)
+        tried = [trial.hyperparameters.values for trial in self.trials.values()]
+        if response["values"] in tried:  # of a space without ranges, the same point would be trained again
+            return self._asked(oracles.RandomSearchOracle, self.trials, trial_id)
+        return response
+
+    def _asked(self, kind, judged, trial_id):
+        """What an oracle of KerasTuner's with this one's state would try next; what it has drawn is drawn here too."""
+        oracle = kind(objective=self.objective, max_trials=self.max_trials, seed=self.seed + len(self.trials))
+        oracle.trials = self.trials
+        oracle.set_state(self.get_state())
+        oracle.trials = judged
+        response = oracle.populate_space(trial_id)
+        self.set_state({**self.get_state(), **oracle.get_state()})
         return response
 
     def _judged(self):

@@ -167,8 +167,8 @@ def test_several_labels_are_searched_by_their_mean_average_precision(labels, und
 
 @pytest.mark.thorough
 def test_hyperband_goes_on_with_the_weights_of_the_best(tmp_path):
-    results = search("digits", **{**TINY, "epochs": 3}, tuner="hyperband", trials=5, output=tmp_path, console=quiet())
-    assert [r.status for r in results] == ["completed"] * 5
+    results = search("digits", **{**TINY, "epochs": 3}, tuner="hyperband", trials=4, output=tmp_path, console=quiet())
+    assert [r.status for r in results] == ["completed"] * 4
     later = [t for t in read_trials(tmp_path / "trials") if "tuner/trial_id" in t.hyperparameters.values]
     assert later
     assert max(r.score for r in results) > min(r.score for r in results)

@@ -31,7 +31,7 @@ FLOORS = [
     ["data", "training", "export", "inspection"],
     ["studies"],
     ["cli_options"],
-    ["cli_exports", "cli_machines", "cli_studies"],
+    ["cli_exports", "cli_machines", "cli_studies", "cli_train"],
     ["cli"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -5,6 +5,7 @@ sizes behind them.
 """
 
 import csv
+import json
 import re
 import shlex
 import shutil
@@ -27,9 +28,10 @@ from keras_perceiver.training import RECIPES, Run, StopRequest
 from tests.pictures import write_pictures
 from tests.tiny import TINY_MODEL, TINY_RECIPE, tiny_options
 from tuning import __main__ as tuning_main
+from tuning import confirm as confirm_main
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "saved_models/README.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "saved_models/README.md", "tuning/README.md", "CONTRIBUTING.md")
 
 
 def blocks(language):
@@ -60,6 +62,8 @@ def users_folder(tiny_run, tmp_path, monkeypatch):
     (tmp_path / "saved_models" / "photos").symlink_to(tmp_path / "saved_models" / "digits")
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "digits-seed0").symlink_to(tiny_run.folder)
+    (tmp_path / "tuning" / "results" / "digits").mkdir(parents=True)
+    (tmp_path / "tuning" / "results" / "digits" / "best").symlink_to(tiny_run.folder)
     for name in ("picture.png", "scan.png"):
         Image.fromarray(np.eye(16, dtype=np.uint8) * 255).save(tmp_path / name)
     write_pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
@@ -118,6 +122,10 @@ def test_training_commands_of_the_documents_at_a_tiny_budget(command, tmp_path, 
         few += ["--image-size", "16"]  # in place of 224: minutes
     if data == "photos":
         write_pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    if "--config" in words:
+        path = tmp_path / words[words.index("--config") + 1]
+        path.parent.mkdir(parents=True)
+        path.write_text('{"recipe": {"learning_rate": 0.002}}')
     if data == "tfds:fashion_mnist":
         prepare(tmp_path / "datasets")
     network = words[words.index("--network") + 1] if "--network" in words else "perceiver"
@@ -203,14 +211,41 @@ def test_studies_of_the_documents_at_a_tiny_budget(words, arms, tiny_digits, tin
     assert not (tmp_path / "saved_models").exists()
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python -m tuning")])
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python -m tuning ")])
 def test_tuning_commands_of_the_documents_at_a_tiny_budget(command, tiny_digits, tmp_path, monkeypatch):
+    """One trial, in this process (tests/tuning/test_search.py has real workers), whatever time it takes."""
     monkeypatch.chdir(tmp_path)
-    program = typer.Typer()
-    program.command()(tuning_main.main)
-    result = CliRunner().invoke(program, [*shlex.split(command)[3:], "--epochs", "1"])
+    monkeypatch.setattr("tuning.report.draw", lambda *_: None)
+    few = ["--epochs", "1", "--trials", "1", "--workers", "1"]
+    few += [word for option in ("--minutes", "--max-latency-ms") if option in command for word in (option, "1000000")]
+    result = invoke(tuning_main.main, [*shlex.split(command)[3:], *few])
     assert result.exit_code == 0, result.stderr
-    assert "best of 3 trials" in result.stdout
+    assert "best of 1 trials: 0" in result.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python -m tuning.confirm ")])
+def test_confirmations_of_the_documents_at_a_tiny_budget(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(command)
+    folder = tmp_path / words[3]
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"data": "digits"}')
+    for arm, num_latents in (("default", 3), ("best", 2)):
+        settings = {"model": {**TINY_MODEL, "num_latents": num_latents}, "recipe": TINY_RECIPE}
+        (folder / f"{arm}.json").write_text(json.dumps(settings))
+    result = invoke(confirm_main.main, [*words[3:], "--seeds", "1", "--epochs", "1"])
+    assert result.exit_code == 0, result.stderr
+    runs = {arm: Run(folder / "confirmation" / arm / "seed0") for arm in ("default", "best")}
+    assert runs["best"].config()["model"]["num_latents"] == 2
+    for run in runs.values():
+        assert f"{run.read_json('metrics.json')['accuracy']:.2%}" in (folder / "confirmation.md").read_text()
+
+
+def invoke(function, words):
+    """A programme of one function, run with these words."""
+    program = typer.Typer()
+    program.command()(function)
+    return CliRunner().invoke(program, words)
 
 
 @pytest.mark.parametrize(("document", "text"), blocks("python"))

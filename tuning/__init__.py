@@ -1,1 +1,6 @@
 """The search programme: `python -m tuning DATA`, from a checkout; not part of the installed package."""
+
+import os
+
+# TensorFlow's notes on absent GPU drivers; what matters is raised as an exception as well.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,126 +1,273 @@
-"""A search on one machine, by KerasTuner."""
+"""A search, on one machine or on several, by KerasTuner."""
 
+import dataclasses
 import json
+import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import keras_tuner
-from rich.table import Column, Table
 
-from keras_perceiver._checks import require
-from keras_perceiver.data import load_source, steps_per_epoch
-from keras_perceiver.training import RECIPES, HyperPerceiver
-from keras_perceiver.training.configuration import configuration
-from keras_perceiver.training.feeding import evaluation_data, training_data
-from keras_perceiver.training.runs import differences, write_atomically
+from keras_perceiver._checks import InputError, given, require, require_above, require_one_of, require_positive
+from keras_perceiver.data import load_source
+from keras_perceiver.training import HyperPerceiver, Run
+from keras_perceiver.training.configuration import check_names, data_options
+from keras_perceiver.training.exports import export_run
+from keras_perceiver.training.memory import keep_freed_memory
+from tuning import best, report
+from tuning.budget import require_budget
+from tuning.oracles import ORACLES, restore
+from tuning.progress import Progress
+from tuning.results import FAILED, PROJECT, of_status, ranked, read_results
+from tuning.tuner import Limits, Search
+from tuning.workers import Role, run_workers
 
-
-class ReportingSearch(keras_tuner.RandomSearch):
-    """KerasTuner's random search with a line after each trial."""
-
-    def __init__(self, *args, console, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.console = console
-
-    def on_trial_end(self, trial):
-        super().on_trial_end(trial)
-        ended = self.oracle.get_trial(trial.trial_id)
-        score = f"val_accuracy {ended.score:.2%}" if ended.score is not None else "no score"
-        self.console.print(
-            f"trial {len(self.oracle.end_order)} of {self.oracle.max_trials}: {ended.status.lower()}, {score}"
-        )
+SPACES = Path(__file__).parent / "spaces"
+RESULTS = Path("tuning") / "results"
+# By name: what Keras calls it, whether more of it is better, and whether examples have several labels; None for either.
+OBJECTIVES = {
+    "accuracy": ("val_accuracy", "max", False),
+    "loss": ("val_loss", "min", None),
+    "mAP": ("val_auc", "max", True),  # as area under precision and recall, mean over the classes
+}
 
 
 class FailedTrials(RuntimeError):
-    """Trials that KerasTuner marked as failed and would have passed over."""
+    """Trials have failed, which KerasTuner would have passed over; the others have been reported."""
 
 
-def search(data, *, trials, epochs, seed=0, output=None, console):
-    """Trains `trials` models for `epochs` epochs each and reports them, the best first.
+def search(
+    data,
+    *,
+    tuner="random",
+    space=None,
+    trials=20,
+    epochs=20,
+    minutes=None,
+    limits=None,
+    objective=None,
+    seed=0,
+    source=None,
+    preprocess=None,
+    preset=None,
+    model=None,
+    base_recipe=None,
+    recipe=None,
+    output=None,
+    workers=1,
+    port=0,
+    tolerate_failures=False,
+    export=False,
+    shelf="saved_models",
+    console,
+):
+    """Tries models of a space on a data set and reports them, the best first.
+
+    The same call goes on with a search that was interrupted, however that was; with more `trials` or `minutes` if asked
+    to. The test split is looked at once, by the best model in the end.
 
     Args:
-        data: name of the data set, see `load_source`.
-        trials: how many models.
-        epochs: passes over the training split per trial.
-        seed: of the choice of points, of initial weights and of the order of the data.
-        output: folder of the search; None for `tuning/results/<data>`. An unfinished search goes on.
+        data, source, preprocess, preset, model, base_recipe, seed: see `train`.
+        tuner: key of `ORACLES`.
+        space: `{name: values}`, or the path of a JSON file of it, see `HyperPerceiver`; None for that of the data set
+            or of its modality in `tuning/spaces`, and for what lies around a preset or a model that is given.
+        trials: how many, at most; those that are over a limit count.
+        epochs: of a trial; of Hyperband's longest ones.
+        minutes: of the whole search; None for any. The trial in which they end is not begun.
+        limits: dictionary of attributes of `Limits`.
+        objective: key of `OBJECTIVES`; None for accuracy, or mAP of several labels an example.
+        recipe: dictionary of attributes of `Recipe`, but for `epochs`.
+        output: folder of the search; None for `tuning/results/<name of the data>`.
+        workers: processes that train at once on this machine, with its cores divided among them.
+        port: on which they talk, of the loopback interface; 0 for a free one.
+        tolerate_failures: whether failed trials are no error where others are completed.
+        export: whether the best model is put on the shelf.
+        shelf: see `train`.
         console: `rich.console.Console` that shows what happens.
 
     Returns:
-        The hyper-parameters of the best trial, a dictionary; also in `best.json`.
+        The list of `TrialResult`; None of a worker that was started by hand.
 
     Raises:
-        InputError: where the data are unknown or the folder holds another search.
-        FailedTrials: where a trial failed; the others have been reported.
+        InputError: where an argument is wrong, the data cannot give the objective, the space has no legal point, the
+            budget is too small for one trial, the port is in use, or the folder holds another search; before the first
+            trial.
+        FailedTrials: where a trial failed, or none was completed.
     """
-    source = load_source(data)
+    arguments = {name: value for name, value in locals().items() if name not in ("data", "console")}
+    require_one_of(ORACLES, tuner=tuner)
+    require_positive(trials=trials, epochs=epochs, workers=workers)
+    if minutes is not None:
+        require_above(0, minutes=minutes)
+    for name, value in given(limits).items():
+        require_above(0, **{f"max_{name}": value})
+    check_names("perceiver", preset, base_recipe)
     require(
-        not source.is_multi_label,
-        "Each example must have one label: the search is for the best accuracy",
-        classes=len(source.class_names),
+        workers == 1 or isinstance(data, str), "`data` must be a name or a path for several workers", workers=workers
     )
-    output = Path(output or f"tuning/results/{source.name}")
-    _claim(output, {"data": data, "trials": trials, "epochs": epochs, "seed": seed})
-    train = source.splits["train"]
-    recipe = RECIPES[source.preset].resolved(len(train), epochs=epochs)
-    model = configuration(source, seed, "perceiver", {}, {"epochs": epochs})["model"]
-    steps = steps_per_epoch(train, recipe.batch_size)
-    tuner = ReportingSearch(
-        HyperPerceiver(model, recipe, steps, seed=seed),
-        objective="val_accuracy",
-        max_trials=trials,
-        max_consecutive_failed_trials=trials + 1,  # a failed trial is reported at the end, with its reason
-        seed=seed,
-        directory=output,
-        project_name="trials",
-        console=console,
-    )
-    tuner.search(
-        training_data(source, recipe, seed),
-        epochs=epochs,
-        steps_per_epoch=steps,
-        validation_data=evaluation_data(source, "validation"),
-        shuffle=False,
-        verbose=0,
-    )
-    return _report(tuner, output, console)
-
-
-def _claim(folder, settings):
-    """Makes a folder this search's, or finds it to be."""
-    path = folder / "search.json"
-    if path.is_file():
-        differing = differences(json.loads(path.read_text()), settings)
+    role = Role.found(port if workers > 1 else 0)
+    role.require_port()
+    keep_freed_memory()
+    source_options, preprocess = data_options(data, preset, source, preprocess)
+    loaded = load_source(data, console=console, **source_options)
+    target = _objective(objective, loaded)
+    options = {"preset": preset, "base_recipe": base_recipe, "preprocess": preprocess}
+    if space is None and preset is None and not model:
+        space = _own_space(loaded)
+    space = _read_space(space) if isinstance(space, (str, Path)) else space
+    recipe = {**given(recipe), "epochs": epochs}
+    hyper = HyperPerceiver(loaded, space=space, seed=seed, model=model, recipe=recipe, **options)
+    run = Run(output or RESULTS / loaded.name, "search")
+    limits = Limits(**(limits or {}))
+    identity = _identity(hyper, tuner, target, limits, seed)
+    if role.is_worker and not role.is_launched:
+        repair = "Start the chief first, with the same command and a folder that both share."
         require(
-            not differing,
-            f"`output` {str(folder)!r} holds another search, which differs in "
-            + "; ".join(f"{key}: {old!r} there, {new!r} here" for key, old, new in differing),
-            repair="Choose another folder with `--output`, or remove this one.",
+            run.has_begun,
+            "`output` must be the folder in which the chief searches",
+            output=str(run.folder),
+            repair=repair,
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(settings, indent=2) + "\n")
+        run.require_same(identity, repair)
+    with ExitStack() as stack:
+        if role.owns_folder:
+            if not run.has_begun:
+                require_budget(hyper, limits, minutes, is_hyperband=tuner == "hyperband")
+            stack.enter_context(run.locked())
+            run.claim(identity)
+            _say_what_is_searched(hyper, tuner, trials, run, console)
+        progress = Progress(target, run.folder / PROJECT, console)
+        settings = {"kind": tuner, "trials": trials, "minutes": minutes, "seed": seed, "epochs": epochs}
+        made = None
+        try:
+            if role.is_alone and workers > 1:
+                run_workers({"data": data, **arguments, "output": run.folder}, workers, role, console)
+            else:
+                made = build_tuner(hyper, target, limits, run.folder, progress, role, **settings)
+                made.search(verbose=0)
+        finally:
+            if role.reports:
+                results = read_results(run.folder)
+                about = _about(hyper, tuner, target, limits)
+                kept = {"source": _as_json(source), "preset": preset, "base_recipe": base_recipe, "model": model or {}}
+                kept |= {"preprocess": preprocess, "recipe": recipe}
+                report.write_report(run.folder, results, target, hyper, kept, about)
+        if not role.reports:
+            return None
+        made = made or build_tuner(hyper, target, limits, run.folder, progress, role, **settings)
+        return _finished(made, results, run.folder, tolerate_failures, shelf if export else None, console)
 
 
-def _report(tuner, folder, console):
-    trials = list(tuner.oracle.trials.values())
-    completed = [t for t in trials if t.status == "COMPLETED"]
-    completed.sort(key=lambda t: t.score, reverse=True)
-    names = sorted({name for t in trials for name in t.hyperparameters.values})
-    table = Table(*(Column(name, overflow="fold") for name in ("trial", "val_accuracy", *names)))
-    for trial in completed:
-        values = (trial.hyperparameters.values.get(name, "") for name in names)
-        table.add_row(trial.trial_id, f"{trial.score:.2%}", *(_short(v) for v in values))
-    console.print(table)
-    best = completed[0].hyperparameters.values if completed else None
-    if best:
-        result = {"val_accuracy": completed[0].score, "hyperparameters": best}
-        write_atomically(folder / "best.json", json.dumps(result, indent=2) + "\n")
-        console.print(f"best of {len(completed)} trials: {completed[0].trial_id}, see {folder / 'best.json'}")
-    failed = [t for t in trials if t.status not in ("COMPLETED", "RUNNING", "IDLE")]
-    if failed:
-        lines = [f"trial {t.trial_id} ({t.status}): {(t.message or '').strip()}" for t in failed]
-        raise FailedTrials("\n".join([f"{len(failed)} of {len(trials)} trials failed", *lines]))
-    return best
+def build_tuner(hyper, objective, limits, folder, progress, role, *, kind, trials, minutes, seed, epochs):
+    """KerasTuner's tuner of a search, which has reloaded what there is."""
+    project = folder / PROJECT
+    project.mkdir(exist_ok=True)
+    if role.is_worker:  # the chief has the state
+        (project / f"{role.tuner_id}.json").unlink(missing_ok=True)
+    else:
+        restore(project, role.tuner_id)
+    oracle = ORACLES[kind](
+        objective=objective,
+        max_trials=trials,
+        seed=seed + 1,  # KerasTuner takes 0 for none
+        max_consecutive_failed_trials=trials + 1,  # failed trials are shown, and are an error in the end
+        folder=project,
+        minutes=minutes,
+        on_end=progress.on_end,
+        **({"max_epochs": epochs} if kind == "hyperband" else {}),
+    )
+    return Search(oracle, hyper, limits=limits, directory=folder, project_name=PROJECT)
 
 
-def _short(value):
-    return f"{value:.2g}" if isinstance(value, float) else str(value)
+def _objective(name, source):
+    """`keras_tuner.Objective`, which the data must be able to give."""
+    name = name or ("mAP" if source.is_multi_label else "accuracy")
+    require_one_of(OBJECTIVES, objective=name)
+    metric, direction, is_multi_label = OBJECTIVES[name]
+    labels = "several labels" if source.is_multi_label else "one label"
+    require(
+        is_multi_label in (None, source.is_multi_label),
+        f"`objective` must be one that the data can give: these have {labels} an example",
+        objective=name,
+        repair=f"Choose 'loss' or {'mAP' if source.is_multi_label else 'accuracy'!r}.",
+    )
+    return keras_tuner.Objective(metric, direction)
+
+
+def _own_space(source):
+    """The file of the data set, or of its modality."""
+    own = SPACES / f"{source.preset}.json"
+    return own if own.is_file() else SPACES / f"{source.modality}.json"
+
+
+def _read_space(path):
+    path = Path(path)
+    require(path.is_file(), "`space` must be a JSON file", space=str(path), repair=f"There are some in {SPACES}.")
+    try:
+        space = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"`space` must be a JSON file. Received: space={str(path)!r}. {error}") from error
+    require(isinstance(space, dict), "`space` must hold {name: values}", space=str(path))
+    return space
+
+
+def _identity(hyper, tuner, objective, limits, seed):
+    """What a search is known by; how long it goes on may change."""
+    return {
+        **{key: hyper.config[key] for key in ("data", "source", "preprocess", "model", "training")},
+        "tuner": tuner,
+        "space": {name: choices.values for name, choices in hyper.choices.items()},
+        "objective": objective.name,
+        "limits": dataclasses.asdict(limits),
+        "seed": seed,
+    }
+
+
+def _say_what_is_searched(hyper, tuner, trials, run, console):
+    source = hyper.source
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
+    lines = [f"{source.name}: {sizes} examples; {tuner} search over {len(hyper.choices)} hyper-parameters"]
+    lines += [f"left out: {name} {value}. {why}" for name, wrong in hyper.left_out.items() for value, why in wrong]
+    lines += [*source.report.lines(), f"up to {trials} trials, in {run.folder}"]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _about(hyper, tuner, objective, limits):
+    """Sentences for the report."""
+    kept = ", ".join(f"{name} {value:,}" for name, value in given(dataclasses.asdict(limits)).items())
+    return [
+        f"{tuner.capitalize()} search over {len(hyper.choices)} hyper-parameters with KerasTuner, objective "
+        f"`{objective.name}`, {hyper.recipe.epochs} epochs a trial{f', limits: {kept}' if kept else ''}. "
+        "`best.json` is for `keras-perceiver train DATA --config best.json`."
+    ]
+
+
+def _finished(tuner, results, folder, tolerate_failures, shelf, console):
+    """Says what was found, keeps the best model and exports it if asked to."""
+    objective, completed = tuner.oracle.objective, ranked(results, tuner.oracle.objective)
+    if completed:
+        console.print(report.table(results, objective))
+        run, figure = best.keep_best(tuner, completed[0], folder)
+        console.print(
+            f"best of {len(completed)} trials: {completed[0].trial}, {report.said(completed[0].score, objective)}; "
+            f"its weights on the test split: {figure}",
+            soft_wrap=True,
+        )
+        lines = [f"report: {folder / 'report.md'}", f"configuration: {folder / 'best.json'}", f"model: {run.folder}"]
+        if shelf is not None:
+            lines.append(f"SavedModel: {export_run(run.folder, shelf=shelf, data=tuner.hypermodel.source).folder}")
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    problems = report.problems(results)
+    failed = of_status(results, FAILED)
+    if not completed or (failed and not tolerate_failures):
+        first = f"{len(failed)} of {len(results)} trials failed" if failed else "No trial was completed"
+        raise FailedTrials("\n".join([first, *problems]))
+    for line in problems:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return results
+
+
+def _as_json(options):
+    return {name: str(v) if isinstance(v, os.PathLike) else v for name, v in given(options).items()}

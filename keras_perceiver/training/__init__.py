@@ -2,6 +2,7 @@
 
 from keras_perceiver.training.best import BestEpoch
 from keras_perceiver.training.board import AttentionImages, GradientNorms, ModelGraph
+from keras_perceiver.training.configuration import with_settings
 from keras_perceiver.training.distribution import (
     MirroredStrategy,
     MultiWorkerStrategy,
@@ -61,5 +62,6 @@ __all__ = [
     "launch",
     "take_weights",
     "train",
+    "with_settings",
     "write_history",
 ]

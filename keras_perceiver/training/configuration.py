@@ -2,13 +2,15 @@
 
 import dataclasses
 import inspect
+import json
+from pathlib import Path
 
-from keras_perceiver._checks import given, nearest, require, require_one_of
+from keras_perceiver._checks import InputError, given, nearest, require, require_one_of
 from keras_perceiver.data import MODALITIES, Source, find_modality, load_source
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
 from keras_perceiver.models.paper_presets import PAPER_PRESETS
 from keras_perceiver.models.presets import modality_of, paper_options, preset_arguments
-from keras_perceiver.training.recipes import RECIPES
+from keras_perceiver.training.recipes import RECIPES, Recipe
 from keras_perceiver.training.runs import OTHER_FOLDER
 
 
@@ -28,6 +30,45 @@ def data_options(data, preset, options, preprocess):
     found = find_modality(data, options.get("modality"), options.get("data_dir"))
     require_modality(preset, found or modality_of(PAPER_PRESETS[preset]["input_shape"]))
     return {**of_data, **options}, {**of_model, **preprocess}
+
+
+def with_settings(path, settings):
+    """Arguments of `train` from a JSON file, below those that are given.
+
+    Args:
+        path: of `{"preset", "base_recipe": name, "source", "preprocess", "model", "recipe": {name: value}}`, or of some
+            of these, such as the `best.json` of a search.
+        settings: the same that are given: they stand above the file's.
+
+    Returns:
+        The same with both.
+
+    Raises:
+        InputError: where there is no such file, or it holds something else.
+    """
+    path = Path(path)
+    require(path.is_file(), "`config` must be a JSON file of arguments", config=str(path))
+    try:
+        below = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"`config` must be JSON. Received: config={str(path)!r}. {error}") from error
+    merged = dict(settings)
+    require(isinstance(below, dict), f"`config` must hold {', '.join(settings)}", config=str(path))
+    for name, value in below.items():
+        require_one_of(settings, config=name)
+        is_nested = isinstance(settings[name], dict)
+        form = "{name: value}" if is_nested else "a name"
+        require(isinstance(value, dict if is_nested else str), f"`{name}` must be {form} in `config`", **{name: value})
+        if is_nested:
+            as_tuples = {key: tuple(one) if isinstance(one, list) else one for key, one in value.items()}
+            merged[name] = {**as_tuples, **given(settings[name])}
+        elif settings[name] is None:
+            merged[name] = value
+    if "recipe" in merged:
+        known = {field.name for field in dataclasses.fields(Recipe)}
+        unknown = sorted(set(merged["recipe"]) - known)
+        require(not unknown, "`recipe` must hold attributes of `Recipe` in `config`", unknown=unknown)
+    return merged
 
 
 def continued_source(source, data, run, options, console, workers):

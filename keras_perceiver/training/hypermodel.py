@@ -3,57 +3,140 @@
 import keras
 import keras_tuner
 
+from keras_perceiver._checks import given, require
+from keras_perceiver.data import steps_per_epoch
 from keras_perceiver.models import build_classifier
+from keras_perceiver.training.configuration import check_names, configuration, resolved_recipe
+from keras_perceiver.training.recipes import PRECISIONS
+from keras_perceiver.training.resume import Position
+from keras_perceiver.training.spaces import build_space, default_space, legal_space, model_at, recipe_at
+from keras_perceiver.training.train import fit
 
 
 class HyperPerceiver(keras_tuner.HyperModel):
-    """A Perceiver classifier whose size and learning rate are searched by any KerasTuner tuner.
+    """A Perceiver and its training on one data set, tuned by any tuner of KerasTuner: `tuner.search()` needs no more.
 
-    Every point of the space is a legal model: heads and channels per head are chosen, the channels of
-    the latents follow. Names are those of `build_classifier` and `Recipe`; the default point is the model
-    and the recipe that are given.
+    Facts are given here, with the names of `train`; choices are made in `build` and `fit`. Every point of the space is
+    a legal model: heads and channels a head are chosen, and cross-attends and blocks for each; `latent_dim` and
+    `num_blocks` follow. All of it is declared in `build`. The default point is the model and the recipe that `train`
+    takes for these data.
+
+    KerasTuner resets the dtype policy and the seed before each trial: here both are set again, so that a trial depends
+    on its point and on nothing else.
 
     Args:
-        model: arguments of `build_classifier`, such as `PRESETS["digits"]`.
-        recipe: `Recipe` that trains every trial.
-        steps_per_epoch: for the learning-rate schedule.
-        seed: of the initial weights of every trial.
-        dtype: dtype policy of every trial; KerasTuner resets the global one.
+        source: a `Source`, see `load_source` and `dataset_source`.
+        space: `{name: values}` of what may be tuned, a list or a range such as `{"min": 1e-3, "max": 1e-2, "sampling":
+            "log"}`; None for what lies around the default. Of a list the values that these data cannot take are left
+            out, see `left_out`; `null` for `patch_size` leaves what stands in front of the model.
+        seed: of the initial weights, the order and the augmentation of every trial.
+        preset, model, base_recipe, recipe, preprocess: see `train`.
+        name: of the hyper-model.
+
+    Attributes:
+        left_out: `{name: [(value, reason), ..]}`.
+
+    Raises:
+        InputError: where the space names what is unknown, has no legal point, or an argument is wrong.
+
+    Example::
+
+        tuner = keras_tuner.RandomSearch(HyperPerceiver(load_source("digits")), "val_accuracy", max_trials=20)
+        tuner.search()
     """
 
-    def __init__(self, model, recipe, steps_per_epoch, *, seed=0, dtype="float32", name=None):
+    def __init__(
+        self,
+        source,
+        *,
+        space=None,
+        seed=0,
+        preset=None,
+        model=None,
+        base_recipe=None,
+        recipe=None,
+        preprocess=None,
+        name=None,
+    ):
         super().__init__(name=name)
-        self.model = model
-        self.recipe = recipe
-        self.steps_per_epoch = steps_per_epoch
+        check_names("perceiver", preset, base_recipe)
+        recipe = given(recipe)
+        self.source = source
         self.seed = seed
-        self.dtype = dtype
+        self.config = configuration(source, seed, "perceiver", model or {}, recipe, preprocess, preset, base_recipe)
+        self.recipe = resolved_recipe(source, recipe, base_recipe)
+        require(
+            self.recipe.ema_momentum is None,
+            "`ema_momentum` must be None: KerasTuner keeps the weights themselves",
+            ema_momentum=self.recipe.ema_momentum,
+        )
+        model, examples = self.config["model"], len(source.splits["train"])
+        if space is None:
+            space = default_space(model, self.recipe, source.modality, examples)
+            self.choices, self.left_out = build_space(space, model, self.recipe, source.modality), {}
+        else:
+            self.choices = build_space(space, model, self.recipe, source.modality)
+            self.choices, self.left_out = legal_space(self.choices, model, self.recipe, examples)
 
     def build(self, hp):
         """The compiled model at one point of the space."""
-        heads = self.model["num_self_attention_heads"]
-        head_dim = self.model["latent_dim"] // heads
-        chosen = {
-            "num_latents": hp.Choice("num_latents", **_around(self.model["num_latents"])),
-            "num_self_attention_layers": hp.Choice(
-                "num_self_attention_layers", **_around(self.model["num_self_attention_layers"])
-            ),
-            "num_self_attention_heads": hp.Choice("num_self_attention_heads", **_around(heads)),
-        }
-        chosen["latent_dim"] = chosen["num_self_attention_heads"] * hp.Choice("head_dim", **_around(head_dim))
-        rate = hp.Float(
-            "learning_rate",
-            self.recipe.learning_rate / 4,
-            self.recipe.learning_rate * 4,
-            sampling="log",
-            default=self.recipe.learning_rate,
+        return self.compiled(self.point(hp))
+
+    def fit(self, hp, model, *data, epochs=None, initial_epoch=0, callbacks=(), verbose=0):
+        """Trains a model of `build`, with validation beside it.
+
+        Args:
+            hp: the point.
+            model: what `build` has returned.
+            *data: none: they are those of the `Source`.
+            epochs: where it ends; None for the recipe's epochs, over which the learning rate is scheduled in any case.
+            initial_epoch: how many are done, as Hyperband goes on with a trial.
+            callbacks: Keras callbacks.
+            verbose: of KerasTuner alone.
+
+        Returns:
+            Keras' `History`.
+        """
+        require(
+            not data,
+            "`tuner.search` must be given no data: those of the `Source` are augmented and batched as the point says",
+            error=keras_tuner.errors.FatalValueError,  # which KerasTuner does not take for a failed trial
         )
+        recipe = self.recipe_at(self.point(hp))
+        steps = steps_per_epoch(self.source.splits["train"], recipe.batch_size)
+        model.optimizer.iterations.assign(initial_epoch * steps)
+        return fit(
+            model,
+            self.source,
+            recipe.replaced(epochs=epochs),
+            self.seed,
+            preprocess=self.config["preprocess"],
+            position=Position(initial_epoch, 0),
+            callbacks=callbacks,
+        )
+
+    def point(self, hp):
+        """`{name: value}` of every hyper-parameter, which is declared where it is not."""
+        return {name: choices.declare(hp) for name, choices in self.choices.items()}
+
+    def compiled(self, point):
+        """The classifier at a point, with fresh weights, and with the optimiser of its recipe."""
         keras.utils.set_random_seed(self.seed)
-        network = build_classifier(**{**self.model, **chosen}, dtype=self.dtype)
-        self.recipe.replaced(learning_rate=rate).compile(network, self.steps_per_epoch)
+        network, recipe = self.network(point), self.recipe_at(point)
+        steps = steps_per_epoch(self.source.splits["train"], recipe.batch_size)
+        recipe.compile(network, steps, multi_label=self.source.is_multi_label)
         return network
 
+    def network(self, point):
+        """The classifier at a point, not compiled."""
+        arguments = {**self.config["model"], **model_at(point, self.config["model"])}
+        policy = PRECISIONS[self.recipe.precision]
+        return build_classifier(**arguments, name=f"{self.source.name}_perceiver", dtype=policy)
 
-def _around(value):
-    """A choice among half, once and twice a number, which is the default."""
-    return {"values": sorted({max(1, value // 2), value, 2 * value}), "ordered": True, "default": value}
+    def recipe_at(self, point):
+        """The `Recipe` at a point."""
+        return self.recipe.replaced(**recipe_at(point))
+
+    def overrides(self, point):
+        """`(model, recipe)` at a point: what `train` is to be given beside the arguments that are given here."""
+        return given(model_at(point, self.config["model"])), recipe_at(point)

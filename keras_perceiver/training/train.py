@@ -337,7 +337,11 @@ def fit(
     service=None,
     console=None,
 ):
-    """Trains a compiled classifier on the train split of `source`, with its validation split beside."""
+    """Trains a compiled classifier on the train split of `source`, with its validation split beside.
+
+    Returns:
+        Keras' `History`.
+    """
     workers = workers or Workers()
     shared = {"preprocess": preprocess, "shard": workers.shard, "console": console}
 
@@ -345,7 +349,7 @@ def fit(
         return examples_of_step(source, recipe, seed, epoch, step)
 
     with file_errors():
-        network.fit(
+        return network.fit(
             workers.distributed(training_data(source, recipe, seed, position=position, service=service, **shared)),
             initial_epoch=position.epoch,
             epochs=recipe.epochs,

@@ -1,87 +1,275 @@
 """`python -m tuning`: the best of some trials, reported; nothing silent."""
 
+import csv
+import io
 import json
+import os
+import socket
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 
-import keras_tuner
 import numpy as np
 import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
 
 from keras_perceiver._checks import InputError
+from keras_perceiver.cli import app
+from keras_perceiver.data import load_source
 from keras_perceiver.models import PRESETS
-from keras_perceiver.training import RECIPES, HyperPerceiver, Recipe
-from tests.tiny import TINY_MODEL, TINY_RECIPE, quiet
-from tuning import search as search_module
+from keras_perceiver.training import RECIPES, HyperPerceiver, Run, evaluate
+from tests.tiny import TINY_MODEL, quiet
+from tuning import __main__ as program
+from tuning import report, workers
+from tuning import tuner as tuner_module
+from tuning.oracles import read_trials
+from tuning.results import read_results
 from tuning.search import FailedTrials, search
 
-TINY = Recipe(learning_rate=2e-3, **TINY_RECIPE)
+SPACE = {"num_latents": [3, 5], "batch_size": [128, 256], "noise_std": {"min": 0.0, "max": 20.0}}
+TINY = {"space": SPACE, "model": TINY_MODEL, "recipe": {"jit_compile": False}, "epochs": 1}
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(tuner_module, "LATENCY_SECONDS", 0.01)
+
+
+def rows(folder):
+    return list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
 
 
 @pytest.fixture
-def tiny_digits(monkeypatch):
-    """A search space around a tiny model."""
-    monkeypatch.setitem(PRESETS, "digits", {**PRESETS["digits"], **TINY_MODEL})
-    monkeypatch.setitem(search_module.RECIPES, "digits", TINY)
+def undrawn(monkeypatch):
+    """The pictures are looked at in the first test."""
+    monkeypatch.setattr(report, "draw", lambda *_: None)
 
 
-def test_a_search_reports_the_best_of_its_trials_and_goes_on(tiny_digits, tmp_path, monkeypatch):
-    best = search("digits", trials=2, epochs=1, output=tmp_path, console=quiet())
-    trials = [json.loads(p.read_text()) for p in (tmp_path / "trials").glob("trial_*/trial.json")]
-    assert [t["status"] for t in trials] == ["COMPLETED"] * 2
-    scores = {t["score"]: t["hyperparameters"]["values"] for t in trials}
-    assert best == scores[max(scores)]
-    saved = json.loads((tmp_path / "best.json").read_text())
-    assert saved == {"val_accuracy": max(scores), "hyperparameters": best}
+def test_a_search_leaves_its_result_and_goes_on(tmp_path, monkeypatch):
+    """A grid of two models, of which one is over a limit: it is not trained, and is no failure."""
+    hyper = HyperPerceiver(load_source("digits"), model=TINY_MODEL)
+    small, large = (hyper.network({"num_latents": number}).count_params() for number in (3, 5))
+    limits = {"parameters": (small + large) // 2}
+    options = {**TINY, "space": {"num_latents": [3, 5], "batch_size": [128, 256]}, "tuner": "grid", "trials": 3}
+    options |= {"limits": limits, "output": tmp_path / "search"}
+    folder, printed = tmp_path / "search", io.StringIO()
+    results = search("digits", **options, export=True, shelf=tmp_path, console=Console(file=printed, width=200))
+    over = [r for r in results if r.status == "over a limit"]
+    assert {r.trial for r in over} == {r.trial for r in results if r.values["num_latents"] == 5} != set()
+    assert {r.reason for r in over} == {f"parameters {large:,}, at most {limits['parameters']:,}"}
+    assert not list((folder / "trials").glob(f"trial_{over[0].trial}/*.h5"))
+    assert [row["status"] for row in rows(folder)] == [r.status for r in results]
 
-    monkeypatch.setattr(HyperPerceiver, "build", lambda *_: pytest.fail("a finished trial was trained again"))
-    assert search("digits", trials=2, epochs=1, output=tmp_path, console=quiet()) == best
-    with pytest.raises(InputError, match="holds another search, which differs in trials: 2 there, 3 here"):
-        search("digits", trials=3, epochs=1, output=tmp_path, console=quiet())
+    completed = [r for r in results if r.status == "completed"]
+    best = max(completed, key=lambda r: (r.score, -r.latency_ms))
+    assert f"best of {len(completed)} trials: {best.trial}, val_accuracy {best.score:.4f}" in printed.getvalue()
+    assert "trial 0, 1 of 3" in printed.getvalue()
+    assert {path.name for path in folder.glob("*.png")} == {"progress.png", "hyperparameters.png", "latency.png"}
+    for said in (f"{best.score:.4f}", over[0].reason):
+        assert said in (folder / "report.md").read_text()
 
+    # The best model is a run like any other, with the weights whose score was reported.
+    metrics = Run(folder / "best").read_json("metrics.json")
+    assert evaluate(folder / "best")["accuracy"] == metrics["accuracy"]
+    assert (tmp_path / "digits" / "1" / "saved_model.pb").is_file()
 
-def test_a_failed_trial_is_reported_with_its_reason(tiny_digits, tmp_path, monkeypatch):
-    def fail(*_):
-        raise RuntimeError("no luck today")
+    # `keras-perceiver train --config` trains the very same configuration.
+    words = ["train", "digits", "--config", folder / "best.json", "--output", tmp_path / "run", "--dry-run"]
+    assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
+    known = Run(folder / "best").config()
+    settings = json.loads((folder / "best.json").read_text())
+    assert settings["recipe"]["batch_size"] == known["training"]["batch_size"] == best.values["batch_size"]
+    assert settings["model"].items() <= known["model"].items()
+    assert known["model"]["num_latents"] == best.values["num_latents"]
 
-    monkeypatch.setattr(HyperPerceiver, "build", fail_after_first(HyperPerceiver.build, fail))
-    with pytest.raises(FailedTrials, match=r"(?s)2 of 2 trials failed.*no luck today"):
-        search("digits", trials=2, epochs=1, output=tmp_path, console=quiet())
-
-
-def fail_after_first(build, fail):
-    """KerasTuner builds one model to learn the space; what fails after that is a trial."""
-    calls = []
-
-    def wrapped(self, hp):
-        calls.append(hp)
-        return build(self, hp) if len(calls) == 1 else fail()
-
-    return wrapped
-
-
-def test_every_point_of_the_space_is_a_legal_model_and_the_default_is_the_preset():
-    hyper = HyperPerceiver(PRESETS["digits"], RECIPES["digits"], steps_per_epoch=7)
-    hp = keras_tuner.HyperParameters()
-    default = hyper.build(hp)
-    assert default.get_layer("latent_array").latent_dim == PRESETS["digits"]["latent_dim"]
-    assert default.get_layer("latent_array").num_latents == PRESETS["digits"]["num_latents"]
-    for heads in hp._hps["num_self_attention_heads"][0].values:
-        for head_dim in hp._hps["head_dim"][0].values:
-            hp.values.update(num_self_attention_heads=heads, head_dim=head_dim)
-            assert hyper.build(hp).get_layer("latent_array").latent_dim == heads * head_dim
+    monkeypatch.setattr(HyperPerceiver, "fit", lambda *_, **__: pytest.fail("a finished trial was trained again"))
+    again = search("digits", **options, console=quiet())
+    assert [(r.trial, r.score) for r in again] == [(r.trial, r.score) for r in results]
+    with pytest.raises(InputError, match="another configuration, which differs in seed: 0 there, 3 here"):
+        search("digits", **options, seed=3, console=quiet())
 
 
-def test_the_program_refuses_an_unknown_data_set():
-    result = subprocess.run([sys.executable, "-m", "tuning", "digist"], capture_output=True, text=True)
-    assert result.returncode == 2
-    assert "tuning: `data` must be one of the known data sets: digits, tfds:NAME" in result.stderr
-    assert "Traceback" not in result.stderr
+def test_a_failed_trial_is_shown_with_its_reason_and_is_an_error_unless_tolerated(tmp_path, undrawn, monkeypatch):
+    def fail(self, hp, model, **kwargs):
+        if hp.get("num_latents") == 5:
+            raise RuntimeError("no luck today")
+        return {"val_accuracy": 0.5}
+
+    monkeypatch.setattr(HyperPerceiver, "fit", fail)
+    monkeypatch.setattr("tuning.best.keep_best", lambda tuner, result, folder: (Run(folder), ""))
+    monkeypatch.setattr(tuner_module.Search, "on_trial_begin", measured)
+    options = {**TINY, "space": {"num_latents": [3, 5]}, "tuner": "grid", "output": tmp_path}
+    with pytest.raises(FailedTrials, match=r"1 of 2 trials failed\nfailed: trial .*RuntimeError: no luck today"):
+        search("digits", **options, console=quiet())
+    printed = io.StringIO()
+    search("digits", **options, tolerate_failures=True, console=Console(file=printed, width=200))
+    assert "RuntimeError: no luck today" in printed.getvalue()
 
 
-def test_several_labels_an_example_are_refused_before_anything_is_written(tmp_path):
-    arrays = {"x_train": np.zeros((40, 6, 5), np.uint8), "y_train": np.ones((40, 3), np.int32)}
+def measured(self, trial):
+    """In place of what a training that is left out would have measured."""
+    self._facts, self._began = {"parameters": 1, "flops": 1, "latency_ms": 1.0}, time.monotonic()
+
+
+@pytest.fixture
+def labels(tmp_path):
+    arrays = {"x_train": np.zeros((40, 8, 8), np.uint8), "y_train": np.tile([[0, 1, 1], [1, 0, 1]], (20, 1))}
     np.savez(tmp_path / "several.npz", **arrays)
-    with pytest.raises(InputError, match="Each example must have one label"):
-        search(str(tmp_path / "several.npz"), trials=1, epochs=1, output=tmp_path / "results", console=quiet())
+    return str(tmp_path / "several.npz")
+
+
+def test_wrong_input_is_refused_before_anything_is_written(tmp_path, labels, monkeypatch):
+    monkeypatch.setattr(HyperPerceiver, "fit", lambda *_, **__: pytest.fail("a trial began"))
+    output = tmp_path / "results"
+
+    def refused(match, data="digits", **options):
+        with pytest.raises(InputError, match=match):
+            search(data, **{**TINY, **options}, output=output, console=quiet())
+        assert not output.exists()
+
+    refused("`objective` must be one that the data can give: these have several labels", labels, objective="accuracy")
+    refused("`objective` must be one that the data can give: these have one label", objective="mAP")
+    refused("must be one of the known data sets", "digist")
+    refused("`tuner` must be one of", tuner="bayes")
+    refused("`space` must have a legal point, and has none for `patch_size`", space={"patch_size": [3, 5]})
+    refused("Did you mean 'num_latents'", space={"num_latent": [3]})
+    refused("`space` must be a JSON file", space=tmp_path / "none.json")
+    refused("`max_parameters` must be a finite number above 0", limits={"parameters": 0})
+    refused("The limits must leave at least one model of the space.*parameters", limits={"parameters": 10})
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        refused("`port` must be free on 127.0.0.1", workers=2, port=taken.getsockname()[1])
+        monkeypatch.setenv(workers.IP, "127.0.0.1")
+        refused("KERASTUNER_TUNER_ID` must be set with")
+        monkeypatch.setenv(workers.PORT, str(taken.getsockname()[1]))
+        monkeypatch.setenv(workers.ID, "chief")
+        refused("`port` must be free on 127.0.0.1")
+
+
+def test_minutes_must_be_enough_for_one_trial(tmp_path):
+    with pytest.raises(InputError, match="`minutes` must be enough for one trial"):
+        search("digits", **{**TINY, "epochs": 1000}, minutes=0.001, output=tmp_path / "results", console=quiet())
     assert not (tmp_path / "results").exists()
+
+
+def test_several_labels_are_searched_by_their_mean_average_precision(labels, undrawn, tmp_path):
+    (result,) = search(
+        labels, **{**TINY, "space": {"batch_size": [8]}}, trials=1, output=tmp_path / "results", console=quiet()
+    )
+    assert 0 < result.score <= 1
+    assert "mean_average_precision" in Run(tmp_path / "results" / "best").read_json("metrics.json")
+
+
+@pytest.mark.thorough
+def test_hyperband_goes_on_with_the_weights_of_the_best(tmp_path):
+    results = search("digits", **{**TINY, "epochs": 3}, tuner="hyperband", trials=4, output=tmp_path, console=quiet())
+    assert [r.status for r in results] == ["completed"] * 4
+    later = [t for t in read_trials(tmp_path / "trials") if "tuner/trial_id" in t.hyperparameters.values]
+    assert later
+    assert max(r.score for r in results) > min(r.score for r in results)
+
+
+def test_the_command_ends_with_its_code_and_one_message(tmp_path, undrawn, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(PRESETS, "digits", {**PRESETS["digits"], **TINY_MODEL})
+    monkeypatch.setitem(RECIPES, "digits", RECIPES["digits"].replaced(jit_compile=False))
+
+    def run(*words):
+        command = typer.Typer()
+        command.command()(program.main)
+        return CliRunner().invoke(command, ["digits", "--trials", "1", "--epochs", "1", *words])
+
+    wrong = run("--objective", "mAP")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("tuning: `objective` must be one that the data can give")
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(HyperPerceiver, "fit", interrupt)
+        stopped = run()
+    assert stopped.exit_code == 75
+    assert stopped.stderr == "tuning: stopped; the same command goes on\n"
+    assert [row["status"] for row in rows(tmp_path / "tuning" / "results" / "digits")] == ["unfinished"]
+    assert run().exit_code == 0
+    assert [row["status"] for row in rows(tmp_path / "tuning" / "results" / "digits")] == ["completed"]
+
+
+def search_with_workers(folder, monkeypatch, kill, trials):
+    """A search of two real workers; `kill` gets the processes by name, as often as one is started."""
+    started, start = [], workers.subprocess.Popen
+
+    def popen(command, **options):
+        process = start(command, **options)
+        if "tuning.workers" in command:
+            started.append((options["env"][workers.ID], process))
+        return process
+
+    monkeypatch.setattr(workers.subprocess, "Popen", popen)
+    killer = threading.Thread(target=kill, args=(started, folder / "trials"))
+    killer.start()
+    printed = io.StringIO()
+    results = search(
+        "digits", **TINY, trials=trials, workers=2, output=folder, console=Console(file=printed, width=200)
+    )
+    killer.join()
+    return results, [name for name, _ in started], printed.getvalue()
+
+
+def wait_for_trial_of(started, project, name):
+    """Until a worker has a trial."""
+    while True:
+        state = json.loads((project / "oracle.json").read_text()) if (project / "oracle.json").is_file() else {}
+        if name in state.get("ongoing_trials", {}):
+            return state["ongoing_trials"][name]
+        if started and all(process.poll() is not None for _, process in started):
+            return None
+        time.sleep(0.02)
+
+
+def test_a_dead_workers_trial_is_taken_up_again(tmp_path, monkeypatch):
+    killed = []
+
+    def kill(started, project):
+        killed.append(wait_for_trial_of(started, project, "worker1"))
+        next(process for name, process in started if name == "worker1").kill()
+
+    results, started, printed = search_with_workers(tmp_path / "search", monkeypatch, kill, 3)
+    assert started == ["chief", "worker0", "worker1", "worker1"]
+    assert "worker1 has ended with code -9, and is started again" in printed
+    assert [r.trial for r in results] == ["0", "1", "2"]
+    assert [r.status for r in results] == ["completed"] * 3
+    assert next(r for r in results if r.trial == killed[0]).worker == "worker1"
+
+
+@pytest.mark.thorough
+def test_a_chief_that_was_killed_goes_on(tmp_path, monkeypatch):
+    def kill(started, project):
+        wait_for_trial_of(started, project, "worker1")
+        next(process for name, process in started if name == "chief").kill()
+
+    results, started, _ = search_with_workers(tmp_path / "search", monkeypatch, kill, 4)
+    assert started.count("chief") == 2
+    assert [r.trial for r in results] == ["0", "1", "2", "3"]
+    assert [r.status for r in results] == ["completed"] * 4
+    whole = search("digits", **TINY, trials=4, output=tmp_path / "whole", console=quiet())
+    assert [r.values for r in results] == [r.values for r in whole]
+    assert [r.score for r in results] == [r.score for r in whole]
+    assert len(read_results(tmp_path / "search")) == 4
+
+
+@pytest.mark.thorough
+def test_a_search_that_was_killed_goes_on():
+    """SIGKILL at a random moment; `python tests/kill_search.py` does it five times, with every tuner."""
+    tests = Path(__file__).parent.parent
+    command = [sys.executable, str(tests / "kill_search.py"), "--kills", "1", "--trials", "2", "--tuner", "random"]
+    environment = {**os.environ, "PYTHONPATH": str(tests.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "the same trials and scores" in done.stdout

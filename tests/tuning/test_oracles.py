@@ -1,0 +1,154 @@
+"""Oracles alone, without a model: a search that is killed anywhere ends with the trials of one that never was."""
+
+import json
+
+import keras_tuner
+import pytest
+from keras_tuner.engine.trial import TrialStatus
+
+from tuning import oracles
+from tuning.oracles import ORACLES, read_trials, restore
+
+NUM_TRIALS = {"random": 11, "bayesian": 5, "hyperband": 11, "grid": 11}  # a Gaussian process takes its time
+OBJECTIVE = keras_tuner.Objective("val_accuracy", "max")
+
+
+class Killed(BaseException):
+    """In place of SIGKILL: what is not on disk is gone."""
+
+
+def space():
+    hp = keras_tuner.HyperParameters()
+    hp.Choice("num_latents", [2, 3, 5], default=3)
+    hp.Boolean("share_weights", default=True)
+    hp.Float("learning_rate", 1e-3, 1e-1, sampling="log", step=10)
+    return hp
+
+
+def score(values):
+    return 0.5 + values["num_latents"] / 20 + values["learning_rate"] - 0.1 * values["share_weights"]
+
+
+class Tuner:
+    """What KerasTuner's tuner does with its oracle."""
+
+    def __init__(self, kind, folder, *, minutes=None, trials=None):
+        self.ended = []
+        self.oracle = ORACLES[kind](
+            objective=OBJECTIVE,
+            max_trials=trials or NUM_TRIALS[kind],
+            seed=7,
+            hyperparameters=space(),
+            folder=folder,
+            minutes=minutes,
+            on_end=lambda oracle, trial: self.ended.append(trial.trial_id),
+            **({"max_epochs": 4} if kind == "hyperband" else {}),
+        )
+        self.oracle.verbose = 0
+        restore(folder, "tuner0")
+        self.tuner = keras_tuner.engine.base_tuner.BaseTuner(
+            self.oracle, directory=folder.parent, project_name=folder.name
+        )
+
+    def search(self, tuner_id="tuner0"):
+        while (trial := self.oracle.create_trial(tuner_id)).status != TrialStatus.STOPPED:
+            if trial.status == TrialStatus.RUNNING:
+                self.end(trial)
+
+    def end(self, trial):
+        self.oracle.update_trial(trial.trial_id, {"val_accuracy": score(trial.hyperparameters.values)}, step=1)
+        trial.status = TrialStatus.COMPLETED
+        self.tuner.on_trial_end(trial)
+
+
+def found(folder):
+    """What of a search must not depend on when it was killed."""
+    trials = read_trials(folder)
+    assert len({t.trial_id for t in trials}) == len(trials)
+    state = json.loads((folder / oracles.STATE).read_text())
+    assert sorted(state["end_order"]) == sorted(t.trial_id for t in trials)
+    assert state["ongoing_trials"] == {}
+    return [(t.trial_id, t.status, t.hyperparameters.values, t.score) for t in trials]
+
+
+@pytest.mark.parametrize("kind", ORACLES)
+def test_killed_before_and_after_any_write_a_search_ends_with_the_same_trials(kind, tmp_path, monkeypatch):
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    Tuner(kind, whole).search()
+    expected = found(whole)
+    assert len(expected) == NUM_TRIALS[kind]
+    assert len({json.dumps(values) for _, _, values, _ in expected}) == len(expected), "a point was tried twice"
+
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    write, life, written = oracles.write_atomically, 0, []
+
+    def mortal(path, text):
+        """In turn: dies before the second state, behind it, and while the files are restored."""
+        written.append(path.name)
+        is_second = path.name == oracles.STATE and written.count(oracles.STATE) == 2
+        if (life % 3 == 0 and is_second) or (life % 3 == 2 and path.name == "trial.json"):
+            raise Killed
+        write(path, text)
+        if life % 3 == 1 and is_second:
+            raise Killed
+
+    monkeypatch.setattr(oracles, "write_atomically", mortal)
+    deaths = 0
+    for life in range(200):  # noqa: B007 (read by `mortal`)
+        written.clear()
+        try:
+            Tuner(kind, killed).search()
+            break
+        except Killed:
+            deaths += 1
+    assert deaths > NUM_TRIALS[kind]
+    assert found(killed) == expected
+
+
+def test_the_first_trial_is_the_default_point_and_a_grid_tries_all_of_them(tmp_path):
+    tuner = Tuner("grid", tmp_path, trials=100)
+    tuner.search()
+    values = [values for _, _, values, _ in found(tmp_path)]
+    assert values[0] == {"num_latents": 3, "share_weights": True, "learning_rate": 1e-3}
+    assert len({json.dumps(value) for value in values}) == len(values) == 3 * 2 * 3
+
+
+def test_a_search_goes_on_with_more_trials_and_ends_with_its_minutes(tmp_path):
+    Tuner("random", tmp_path, trials=3).search()
+    more = Tuner("random", tmp_path, trials=5)
+    more.search()
+    assert more.ended == ["3", "4"]
+    late = Tuner("random", tmp_path, trials=9, minutes=more.oracle.seconds / 60)
+    late.search()
+    assert late.ended == [], "time that was spent before it was interrupted counts"
+
+
+def test_a_trial_whose_worker_goes_on_while_the_chief_was_started_again_ends_once(tmp_path):
+    before = Tuner("random", tmp_path)
+    trial = before.oracle.create_trial("worker0")
+    chief = Tuner("random", tmp_path)
+    again = chief.oracle.create_trial("worker1")
+    assert again.trial_id == trial.trial_id, "it is taken up again"
+    chief.end(trial)
+    chief.end(again)
+    assert chief.ended == [trial.trial_id]
+    chief = Tuner("random", tmp_path)
+    chief.search()
+    assert len(found(tmp_path)) == NUM_TRIALS["random"]
+
+
+@pytest.mark.thorough
+def test_what_failed_is_not_what_the_gaussian_process_proposes_next(tmp_path):
+    tuner = Tuner("bayesian", tmp_path, trials=12)
+    points = []
+    for _ in range(12):
+        trial = tuner.oracle.create_trial("tuner0")
+        if trial.hyperparameters.values["num_latents"] == 5:  # the best by far, and over a limit
+            trial.status = TrialStatus.FAILED
+            tuner.tuner.on_trial_end(trial)
+        else:
+            tuner.end(trial)
+        points.append(trial.hyperparameters.values["num_latents"])
+    assert points[6:].count(5) <= 2

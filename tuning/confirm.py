@@ -1,0 +1,92 @@
+"""The best of a search beside the default, several seeds of both: `python -m tuning.confirm tuning/results/digits`."""
+
+import statistics
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import keras
+import typer
+from rich.table import Table
+
+from keras_perceiver._checks import InputError, printable, require
+from keras_perceiver._files import write_atomically
+from keras_perceiver.cli_options import table_console
+from keras_perceiver.training import Run, train, with_settings
+from keras_perceiver.training.evaluate import reload_source
+from tuning.tuner import latency
+
+ARMS = ("default", "best")  # each with a file of arguments of `train` in the folder of the search
+COLUMNS = ("", "test figure", "spread", "of each seed", "parameters", "ms")
+
+
+def confirm(folder, *, seeds=5, epochs=None, console):
+    """Trains the default and the best of a search with several seeds, and compares them on the test split.
+
+    Each is an ordinary run in the folder `confirmation`; the same call goes on where it was interrupted.
+
+    Args:
+        folder: of a search.
+        seeds: how many; they are 0, 1, ..
+        epochs: of each run; None for those of the search.
+        console: `rich.console.Console` that shows what happens.
+
+    Returns:
+        `{"default" | "best": [figure of each seed]}`, accuracy or mean average precision on the test split.
+
+    Raises:
+        InputError: where the folder holds no search with a result.
+    """
+    folder = Path(folder)
+    data = Run(folder, "search").config()["data"]
+    require(data is not None, "The data of the search must have a name or a path", search=str(folder))
+    runs = {arm: [Run(folder / "confirmation" / arm / f"seed{seed}") for seed in range(seeds)] for arm in ARMS}
+    for seed in range(seeds):
+        for arm in ARMS:
+            own = {"recipe": {"epochs": epochs}, "preset": None, "base_recipe": None}
+            own |= {name: {} for name in ("source", "preprocess", "model")}
+            settings, run = with_settings(folder / f"{arm}.json", own), runs[arm][seed]
+            if not run.is_finished:
+                console.print(f"{arm}, seed {seed}")
+                train(data, output=run.folder, shelf=None, seed=seed, console=console, **settings)
+    figures = {arm: [_figure(run) for run in runs[arm]] for arm in ARMS}
+    rows = [_row(arm, figures[arm], runs[arm][0]) for arm in ARMS]
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    lines = ["| " + " | ".join(row) + " |" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
+    said = "Figure on the test split: mean, sample standard deviation and each seed; milliseconds of one example."
+    write_atomically(folder / "confirmation.md", "\n".join([*lines, "", said, ""]))
+    return figures
+
+
+def _figure(run):
+    metrics = run.read_json("metrics.json")
+    return metrics.get("accuracy", metrics.get("mean_average_precision"))
+
+
+def _row(arm, figures, run):
+    """The cells of one arm; its latency is that of the model of its first seed, now and here."""
+    config, model = run.config(), keras.models.load_model(run.model_path)
+    spread = f"{statistics.stdev(figures):.2%}" if len(figures) > 1 else ""
+    each = ", ".join(f"{figure:.2%}" for figure in figures)
+    ms = latency(model, reload_source(run, config), config["preprocess"])
+    return arm, f"{statistics.mean(figures):.2%}", spread, each, f"{model.count_params():,}", f"{ms:.2f}"
+
+
+def main(
+    search: Annotated[Path, typer.Argument(help="Folder of a search.")],
+    seeds: Annotated[int, typer.Option(help="Runs of each, with seeds 0, 1, ..", min=1)] = 5,
+    epochs: Annotated[int | None, typer.Option(help="Of each run.", show_default="the search's", min=1)] = None,
+):
+    """Train the best of a search and the default with several seeds, and compare them on the test split."""
+    try:
+        confirm(search, seeds=seeds, epochs=epochs, console=table_console())
+    except InputError as error:
+        print(f"tuning: {printable(str(error))}", file=sys.stderr)
+        raise typer.Exit(2) from error
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,108 @@
+"""KerasTuner's tuner, with limits that a model must keep, and the facts of each trial on disk."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras_tuner
+import numpy as np
+import tensorflow as tf
+
+from keras_perceiver._files import write_atomically
+from keras_perceiver.export.endpoints import Served
+from keras_perceiver.export.fresh_process import milliseconds
+from keras_perceiver.inspection import describe_model
+
+FACTS = "facts.json"  # of a trial, beside KerasTuner's own files
+OVER = "over a limit"  # how the reason begins of a trial that is not trained
+LATENCY_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a model may cost; None for any.
+
+    Attributes:
+        flops: of a forward pass of one example.
+        parameters: of the model.
+        latency_ms: of a call with one example on this machine, see `latency`.
+    """
+
+    flops: int | None = None
+    parameters: int | None = None
+    latency_ms: float | None = None
+
+    def exceeded(self, costs):
+        """In words, by how much the costs of `measure` are too high; an empty string where they are not."""
+        over = [(name, costs[name], limit) for name, limit in asdict(self).items() if limit and costs[name] > limit]
+        return "; ".join(
+            f"{name.replace('_', ' ')} {_said(cost)}, at most {_said(limit)}" for name, cost, limit in over
+        )
+
+
+class Search(keras_tuner.Hyperband):
+    """KerasTuner's tuner for any of our oracles. That of Hyperband is its only one that goes on with an earlier trial
+    where the oracle asks for it, and is like the others where it does not.
+
+    Args:
+        oracle: of `ORACLES`.
+        hypermodel: `HyperPerceiver`.
+        limits: `Limits`; a trial that is over one is not trained.
+        **kwargs: of `keras_tuner.Tuner`.
+    """
+
+    def __init__(self, oracle, hypermodel, *, limits, **kwargs):
+        keras_tuner.Tuner.__init__(self, oracle, hypermodel, **kwargs)
+        self.limits = limits
+        tf.get_logger().addFilter(_is_of_one_model)
+
+    def on_trial_begin(self, trial):
+        self._facts, self._began = {"worker": self.tuner_id}, time.monotonic()
+        super().on_trial_begin(trial)
+
+    def on_epoch_begin(self, trial, model, epoch, logs=None):
+        super().on_epoch_begin(trial, model, epoch, logs=logs)
+        if "parameters" in self._facts:
+            return
+        self._facts |= measure(model, self.hypermodel)
+        exceeded = self.limits.exceeded(self._facts)
+        if exceeded:
+            raise keras_tuner.errors.FailedTrialError(f"{OVER}: {exceeded}")
+
+    def on_trial_end(self, trial):
+        reason = (trial.message or "").strip().splitlines()[-1:]
+        self._facts["seconds"] = round(time.monotonic() - self._began, 2)
+        self._facts["reason"] = reason[0] if reason else ""
+        write_atomically(Path(self.get_trial_dir(trial.trial_id)) / FACTS, json.dumps(self._facts))
+        super().on_trial_end(trial)
+
+
+def measure(model, hypermodel):
+    """What a model costs: `{"parameters", "flops", "latency_ms"}`, of one example and on this machine."""
+    described = describe_model(model)
+    costs = {"parameters": described.parameters, "flops": described.flops}
+    return {**costs, "latency_ms": latency(model, hypermodel.source, hypermodel.config["preprocess"])}
+
+
+def latency(model, source, preprocess):
+    """Milliseconds of a call with one example as a server gets it, in this process with all its threads.
+
+    Of all calls in half a second a tenth is faster: what else runs on the machine changes that the least.
+    """
+    served = Served(model, modality=source.modality, shape=source.example_shape, settings=preprocess)
+    forward = tf.function(served.forward, autograph=False)
+
+    def ask(batch):
+        return forward({name: tf.constant(x) for name, x in batch.items()})["logits"].numpy()
+
+    return round(float(np.percentile(milliseconds(ask, served.noise(1), 1, LATENCY_SECONDS), 10)), 3)
+
+
+def _is_of_one_model(record):
+    """Not TensorFlow's warning of a function that is traced again and again: here each is that of another model."""
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
+def _said(value):
+    return f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"

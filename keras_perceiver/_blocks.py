@@ -82,7 +82,10 @@ def over_blocks(add_block, carry, length, block):
     else:
         carry = ops.fori_loop(0, count, lambda i, carry: add_block(i * block, block, carry), carry)
     rest = length - count * block
-    return carry if isinstance(rest, int) and rest == 0 else add_block(count * block, rest, carry)
+    if isinstance(rest, int):
+        return add_block(count * block, rest, carry) if rest else carry
+    # Known when it runs: LiteRT takes no block without rows.
+    return ops.cond(rest > 0, lambda: add_block(count * block, rest, carry), lambda: carry)
 
 
 def map_blocks(of_block, length, block):

@@ -113,16 +113,16 @@ def scores(query, rows):
     """s of every row: (B, R, P, Q)."""
     product = _product(query["content"], rows["content"])  # (B, R, P, Q)
     positions = _positions(query, rows)
-    return product if positions is None else product + rows["scale"][:, None] * positions
+    return product if positions is None else product + _of_all_queries(rows["scale"]) * positions
 
 
 def _positions(query, rows):
     """The part of the scores that `scale` multiplies, broadcastable to (B, R, P, Q); None for nothing."""
     parts = []
     if "outer" in query:
-        parts.append(query["outer"][..., None])  # (B, R, P, 1)
+        parts.append(ops.expand_dims(query["outer"], 3))  # (B, R, P, 1)
     if "inner" in query:
-        parts.append(query["inner"][:, :, None, :])  # (B, R, 1, Q)
+        parts.append(ops.expand_dims(query["inner"], 2))  # (B, R, 1, Q)
     if "shared" in query:
         parts.append(_shared_product(query["shared"], rows["shared"]))  # (B, R, P, Q)
     return sum(parts[1:], parts[0]) if parts else None
@@ -135,7 +135,7 @@ def pull(weights, query, rows):
     content = ops.matmul(_flat_weights(weights), content)  # the total as one channel more: no pass of its own
     total = {"content": content[..., :-1], "total": content[..., -1]}  # (B, R, c), (B, R)
     if "scale" in rows:
-        weights = weights * rows["scale"][:, None]
+        weights = weights * _of_all_queries(rows["scale"])
     if "outer" in query:
         total["outer"] = ops.sum(weights, axis=3)  # (B, R, P)
     if "inner" in query:
@@ -155,7 +155,7 @@ def push(slopes, weights, query, cotangent, rows):
         positions = slopes * _positions(query, rows) + weights * _positions(cotangent, rows)
         gradient["scale"] = ops.sum(positions, axis=1)  # (B, P, Q)
     if "shared" in rows:
-        scale, channels = rows["scale"][:, None], query["shared"].shape[-1]
+        scale, channels = _of_all_queries(rows["scale"]), query["shared"].shape[-1]
 
         def over_batch(weights, features):  # (B, R, P, Q), (B, R, E) -> (PQ, E)
             weights = ops.reshape(weights * scale, (batch * queries, outer * inner))
@@ -164,6 +164,11 @@ def push(slopes, weights, query, cotangent, rows):
         product = over_batch(slopes, query["shared"]) + over_batch(weights, cotangent["shared"])
         gradient["shared"] = ops.reshape(product, (outer, inner, channels))  # (P, Q, E)
     return gradient
+
+
+def _of_all_queries(scale):
+    """(B, P, Q) -> (B, 1, P, Q). LiteRT knows no index with None where two lengths are open, as of B and a block of P."""
+    return ops.expand_dims(scale, 1)
 
 
 def _product(query, rows):

@@ -99,14 +99,12 @@ def test_precision_and_seed_survive_kerastuners_resets(digits, tmp_path):
     recipe = {"precision": "bfloat16", "epochs": 1, "batch_size": 256, "jit_compile": False}
     hyper = HyperPerceiver(digits, space=space, model=TINY_MODEL, recipe=recipe, seed=5)
     seen = []
-    fit = hyper.fit
 
-    def spy(hp, model, **kwargs):
+    def fit(hp, model, **kwargs):
         seen.append((model.get_layer("cross_attention_1").compute_dtype, [np.array(w) for w in model.weights]))
-        assert hp.get("learning_rate") == pytest.approx(float(model.optimizer.learning_rate), rel=10)
-        return fit(hp, model, **kwargs)
+        return {"val_accuracy": hp.get("learning_rate")}
 
-    hyper.fit = spy
+    hyper.fit = fit
     tuner = keras_tuner.RandomSearch(hyper, "val_accuracy", max_trials=2, seed=1, directory=tmp_path)
     assert {one.name for one in tuner.oracle.get_space().space} == set(space), "all is declared in `build`"
     keras.config.set_dtype_policy("float32")

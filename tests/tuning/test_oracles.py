@@ -6,6 +6,7 @@ import keras_tuner
 import pytest
 from keras_tuner.engine.trial import TrialStatus
 
+from tests.layer_checks import thorough
 from tuning import oracles
 from tuning.oracles import ORACLES, read_trials, restore
 
@@ -71,7 +72,7 @@ def found(folder):
     return [(t.trial_id, t.status, t.hyperparameters.values, t.score) for t in trials]
 
 
-@pytest.mark.parametrize("kind", ORACLES)
+@pytest.mark.parametrize("kind", [kind for kind in ORACLES if kind != "bayesian"] + thorough("bayesian"))
 def test_killed_before_and_after_any_write_a_search_ends_with_the_same_trials(kind, tmp_path, monkeypatch):
     whole = tmp_path / "whole"
     whole.mkdir()

@@ -167,7 +167,7 @@ def push(slopes, weights, query, cotangent, rows):
 
 
 def _of_all_queries(scale):
-    """(B, P, Q) -> (B, 1, P, Q). LiteRT knows no index with None where two lengths are open, as of B and a block of P."""
+    """(B, P, Q) -> (B, 1, P, Q). LiteRT knows no index with None where two lengths are open: of B, and a block of P."""
     return ops.expand_dims(scale, 1)
 
 

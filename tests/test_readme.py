@@ -108,8 +108,10 @@ def test_a_release_as_in_the_documents(users_folder):
 
 
 def training_commands():
-    """Each once, of those that differ in their seed alone."""
-    return [c for c in commands() if "keras-perceiver train" in c and f"{c} --seed $seed" not in commands()]
+    """Without those that a longer one begins with, which runs them."""
+    return [
+        c for c in commands() if "keras-perceiver train" in c and not any(o.startswith(f"{c} ") for o in commands())
+    ]
 
 
 @pytest.mark.parametrize("command", training_commands())

@@ -51,7 +51,8 @@ def test_cross_attention_prints_a_ratio_for_every_form(capsys, benchmark_module)
     assert [float(row[-1]) for row in rows if row[0] == "dense"] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("training_sizes", [[], *thorough(["4"])], ids=str)
+@pytest.mark.thorough
+@pytest.mark.parametrize("training_sizes", [[], ["4"]], ids=str)
 def test_scale_measures_every_form_in_processes_of_their_own(tmp_path, training_sizes):
     sizes = ["--small", "--sizes=4", "--modes=ops", "--repeats=1", f"--output={tmp_path}"]
     sizes += ["--training-sizes", *training_sizes]

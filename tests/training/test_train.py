@@ -189,7 +189,8 @@ def test_names_that_are_not_known_or_do_not_fit_are_refused(tmp_path, arguments,
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("shuffled", [True, pytest.param(False, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("shuffled", [False, True])
 def test_only_labels_that_mean_something_can_be_learned(shuffled):
     """On shuffled labels a model stays at chance on data that it has not seen; on the true ones it does not."""
     source = load_source("digits")
@@ -269,6 +270,7 @@ def test_a_seed_that_no_generator_takes_is_refused(tmp_path):
         training.train("digits", output=tmp_path / "run", seed=2**32, console=quiet())
 
 
+@pytest.mark.thorough
 def test_a_killed_run_keeps_its_splits_and_its_shape_though_files_were_added(tmp_path):
     write_pictures(tmp_path / "data", {"cat": 20, "dog": 20})
     arguments = {"output": tmp_path / "run", "shelf": tmp_path, "model": TINY_MODEL, "console": quiet()}
@@ -283,6 +285,7 @@ def test_a_killed_run_keeps_its_splits_and_its_shape_though_files_were_added(tmp
     assert Run(tmp_path / "run").is_finished
 
 
+@pytest.mark.thorough
 def test_a_file_that_goes_away_while_a_model_trains_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("keras_perceiver.data.pipeline.CACHE_BYTES", 0)
     write_pictures(tmp_path / "data", {"cat": 20, "dog": 20})

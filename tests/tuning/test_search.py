@@ -157,6 +157,7 @@ def test_minutes_must_be_enough_for_one_trial(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.thorough
 def test_several_labels_are_searched_by_their_mean_average_precision(labels, undrawn, tmp_path):
     (result,) = search(
         labels, **{**TINY, "space": {"batch_size": [8]}}, trials=1, output=tmp_path / "results", console=quiet()
@@ -174,6 +175,7 @@ def test_hyperband_goes_on_with_the_weights_of_the_best(tmp_path):
     assert max(r.score for r in results) > min(r.score for r in results)
 
 
+@pytest.mark.thorough
 def test_the_command_ends_with_its_code_and_one_message(tmp_path, undrawn, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(PRESETS, "digits", {**PRESETS["digits"], **TINY_MODEL})

@@ -13,37 +13,16 @@ from keras_perceiver._checks import given, printable
 from keras_perceiver.cli_exports import benchmark, export, serve_config
 from keras_perceiver.cli_machines import data_service, launch
 from keras_perceiver.cli_options import (
-    AUGMENTATION_OPTIONS,
-    SOURCE_OPTIONS,
+    AUGMENTATION,
+    PREPROCESS,
+    SOURCE,
     AsJson,
-    AudioInput,
-    ClipSeconds,
-    ColorJitter,
-    CropMinArea,
     Data,
-    DataDir,
-    FadeShare,
-    FlipRate,
-    FrameRate,
-    FrameSize,
-    FrequencyMasks,
-    ImageSize,
-    JitterStd,
-    MelBins,
-    Modality,
-    NumFrames,
-    NumPoints,
-    PermutePixels,
-    RandAugmentLayers,
-    RotationAxis,
-    SampleRate,
-    Strict,
-    TimeMasks,
-    TrimThreshold,
     chosen,
     library,
     preprocess_settings,
     table_console,
+    with_options,
 )
 from keras_perceiver.cli_studies import attend, study
 from keras_perceiver.cli_train import train
@@ -63,50 +42,28 @@ app.command()(train)
 
 
 @app.command()
+@with_options(SOURCE, PREPROCESS, AUGMENTATION)
 def inspect(
     data: Data,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the sheet.", show_default="inspections/<name>")
     ] = None,
-    modality: Modality = None,
-    data_dir: DataDir = None,
-    image_size: ImageSize = None,
-    permute_pixels: PermutePixels = None,
-    sample_rate: SampleRate = None,
-    clip_seconds: ClipSeconds = None,
-    frame_size: FrameSize = None,
-    num_frames: NumFrames = None,
-    frame_rate: FrameRate = None,
-    num_points: NumPoints = None,
-    audio_input: AudioInput = None,
-    num_mel_bins: MelBins = None,
-    trim_threshold: TrimThreshold = None,
-    strict: Strict = False,
-    crop_min_area: CropMinArea = None,
-    flip_rate: FlipRate = None,
-    rand_augment_layers: RandAugmentLayers = None,
-    color_jitter: ColorJitter = None,
-    rotation_axis: RotationAxis = None,
-    jitter_std: JitterStd = None,
-    fade_share: FadeShare = None,
-    time_masks: TimeMasks = None,
-    frequency_masks: FrequencyMasks = None,
     as_json: AsJson = False,
+    **options,
 ):
     """Look at a data set before a model does.
 
     Counts per class and split, sizes, ranges, duplicates and broken files; and a sheet of examples as they enter the
     model, before and after augmentation.
     """
-    options = locals()
     console = table_console()
     with library("inspection") as inspection:
         found = inspection.inspect_data(
             data,
             output=output,
-            source=chosen(options, SOURCE_OPTIONS),
-            preprocess=preprocess_settings(permute_pixels, audio_input, num_mel_bins, trim_threshold),
-            recipe=chosen(options, AUGMENTATION_OPTIONS),
+            source=chosen(options, SOURCE),
+            preprocess=preprocess_settings(options),
+            recipe=chosen(options, AUGMENTATION),
             console=None if as_json else console,
         )
     if as_json:

@@ -1,10 +1,11 @@
 """What the verbs of the `keras-perceiver` command share: options, and the way into the library."""
 
 import importlib
+import inspect
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
@@ -16,120 +17,104 @@ TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a run was stopped, and the same com
 Data = Annotated[
     str, typer.Argument(help="'digits', tfds:NAME, a folder (`<class>/<file>`, or with a labels.csv), or an .npz file.")
 ]
-Modality = Annotated[str | None, typer.Option(help="What the files are.", show_default="recognised")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of tensorflow-datasets.")]
-ImageSize = Annotated[
-    int | None, typer.Option(help="Pixels each way that pictures are resized to.", show_default="their own, or 64")
-]
-SampleRate = Annotated[
-    int | None, typer.Option(help="Samples a second of sounds.", show_default="their own, or 16,000")
-]
-ClipSeconds = Annotated[
-    float | None, typer.Option(help="Window of sounds, in seconds.", show_default="holds 95 % of them, at most 10")
-]
-FrameSize = Annotated[
-    int | None,
-    typer.Option(help="Pixels each way that frames are resized to.", show_default="their own, or 64"),
-]
-NumFrames = Annotated[int | None, typer.Option(help="Frames of a film, evenly spread over it.", show_default="16")]
-FrameRate = Annotated[
-    int | None,
-    typer.Option(help="Frames a second of a film, in windows of `--num-frames`.", show_default="frames spread over it"),
-]
-NumPoints = Annotated[
-    int | None, typer.Option(help="Points of a cloud, at most.", show_default="those of the largest, at most 2,048")
-]
-ColorJitter = Annotated[float | None, typer.Option(help="Films: strength of other colours, from 0 to 1.")]
-RotationAxis = Annotated[str | None, typer.Option(help="Clouds: x, y or z, about which they are turned.")]
-JitterStd = Annotated[float | None, typer.Option(help="Clouds: noise of coordinates, in parts of the cloud's size.")]
-AudioInput = Annotated[str | None, typer.Option(help="log_mel or raw samples.", show_default="log_mel")]
-MelBins = Annotated[int | None, typer.Option(help="Bins of the mel scale.", show_default="64")]
-TrimThreshold = Annotated[
-    float | None,
-    typer.Option(help="Sounds: what is not louder at their ends is cut off; 1 is the loudest.", show_default="none"),
-]
-FadeShare = Annotated[float | None, typer.Option(help="Sounds: longest fade at either end, as a share of the window.")]
-TimeMasks = Annotated[int | None, typer.Option(help="SpecAugment: stretches of time that are hidden.", min=0)]
-FrequencyMasks = Annotated[int | None, typer.Option(help="SpecAugment: bands that are hidden.", min=0)]
-PermutePixels = Annotated[
-    int | None, typer.Option(help="Seed of one permutation of all pixels: no neighbours are left.", min=0)
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Whatever would be skipped is an error.")]
-CropMinArea = Annotated[float | None, typer.Option(help="Least share of a picture that a random crop keeps.")]
-FlipRate = Annotated[float | None, typer.Option(help="How often left becomes right.")]
-RandAugmentLayers = Annotated[int | None, typer.Option(help="Operations of RandAugment.", min=0)]
-# Options by where they go; each has there the name that it has here.
-SOURCE_OPTIONS = (
-    "modality",
-    "data_dir",
-    "image_size",
-    "sample_rate",
-    "clip_seconds",
-    "frame_size",
-    "num_frames",
-    "frame_rate",
-    "num_points",
-    "strict",
-)
-MODEL_OPTIONS = (
-    "patch_size",
-    "stem",
-    "num_stem_layers",
-    "positions",
-    "num_bands",
-    "width",
-    "num_latents",
-    "latent_dim",
-    "num_blocks",
-    "num_cross_attends",
-    "num_self_attention_layers",
-    "num_self_attention_heads",
-)
-TRAINING_OPTIONS = (
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "optimizer",
-    "schedule",
-    "ema_momentum",
-    "jit_compile",
-    "precision",
-    "gradient_accumulation_steps",
-    "steps_per_execution",
-    "patience",
-    "keep",
-    "rand_augment_magnitude",
-    "mix_up",
-    "cut_mix",
-)
-AUGMENTATION_OPTIONS = (
-    "crop_min_area",
-    "flip_rate",
-    "rand_augment_layers",
-    "color_jitter",
-    "rotation_axis",
-    "jitter_std",
-    "fade_share",
-    "time_masks",
-    "frequency_masks",
-)
+# Options that several verbs share, by where they go; each has there the name that it has here.
+SOURCE = {
+    "modality": Annotated[str | None, typer.Option(help="What the files are.", show_default="recognised")],
+    "data_dir": Annotated[Path | None, typer.Option(help="Folder of tensorflow-datasets.")],
+    "image_size": Annotated[
+        int | None, typer.Option(help="Pixels each way that pictures are resized to.", show_default="their own, or 64")
+    ],
+    "sample_rate": Annotated[
+        int | None, typer.Option(help="Samples a second of sounds.", show_default="their own, or 16,000")
+    ],
+    "clip_seconds": Annotated[
+        float | None, typer.Option(help="Window of sounds, in seconds.", show_default="holds 95 % of them, at most 10")
+    ],
+    "frame_size": Annotated[
+        int | None, typer.Option(help="Pixels each way that frames are resized to.", show_default="their own, or 64")
+    ],
+    "num_frames": Annotated[
+        int | None, typer.Option(help="Frames of a film, evenly spread over it.", show_default="16")
+    ],
+    "frame_rate": Annotated[
+        int | None,
+        typer.Option(
+            help="Frames a second of a film, in windows of `--num-frames`.", show_default="frames spread over it"
+        ),
+    ],
+    "num_points": Annotated[
+        int | None, typer.Option(help="Points of a cloud, at most.", show_default="those of the largest, at most 2,048")
+    ],
+    "strict": Annotated[bool, typer.Option("--strict", help="Whatever would be skipped is an error.")],
+}
+SOUND_INPUT = {
+    "audio_input": Annotated[str | None, typer.Option(help="log_mel or raw samples.", show_default="log_mel")],
+    "num_mel_bins": Annotated[int | None, typer.Option(help="Bins of the mel scale.", show_default="64")],
+}
+PREPROCESS = {
+    **SOUND_INPUT,
+    "trim_threshold": Annotated[
+        float | None,
+        typer.Option(
+            help="Sounds: what is not louder at their ends is cut off; 1 is the loudest.", show_default="none"
+        ),
+    ],
+    "permute_pixels": Annotated[
+        int | None, typer.Option(help="Seed of one permutation of all pixels: no neighbours are left.", min=0)
+    ],
+}
+AUGMENTATION = {
+    "crop_min_area": Annotated[float | None, typer.Option(help="Least share of a picture that a random crop keeps.")],
+    "flip_rate": Annotated[float | None, typer.Option(help="How often left becomes right.")],
+    "rand_augment_layers": Annotated[int | None, typer.Option(help="Operations of RandAugment.", min=0)],
+    "color_jitter": Annotated[float | None, typer.Option(help="Films: strength of other colours, from 0 to 1.")],
+    "rotation_axis": Annotated[str | None, typer.Option(help="Clouds: x, y or z, about which they are turned.")],
+    "jitter_std": Annotated[
+        float | None, typer.Option(help="Clouds: noise of coordinates, in parts of the cloud's size.")
+    ],
+    "fade_share": Annotated[
+        float | None, typer.Option(help="Sounds: longest fade at either end, as a share of the window.")
+    ],
+    "time_masks": Annotated[int | None, typer.Option(help="SpecAugment: stretches of time that are hidden.", min=0)],
+    "frequency_masks": Annotated[int | None, typer.Option(help="SpecAugment: bands that are hidden.", min=0)],
+}
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def chosen(options, names):
-    """Those of a verb's options that have these names."""
-    return {name: options[name] for name in names}
+def with_options(*groups):
+    """Gives a verb the options of these groups, behind its own: it takes them by name, in `**options`.
+
+    What is not asked for on the command line is None, or False.
+    """
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_not_asked(kind), annotation=kind)
+        for group in groups
+        for name, kind in group.items()
+    ]
+
+    def decorate(verb):
+        signature = inspect.signature(verb)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        verb.__signature__ = signature.replace(parameters=[*own, *shared])
+        return verb
+
+    return decorate
 
 
-def preprocess_settings(permute_pixels, audio_input, num_mel_bins, trim_threshold):
-    """Settings of what stands before the model."""
-    return {
-        "permute_seed": permute_pixels,
-        "audio_input": audio_input,
-        "num_mel_bins": num_mel_bins,
-        "trim_threshold": trim_threshold,
-    }
+def _not_asked(kind):
+    return False if get_args(kind)[0] is bool else None
+
+
+def chosen(options, group):
+    """Those of a verb's options that belong to a group."""
+    return {name: options[name] for name in group}
+
+
+def preprocess_settings(options):
+    """Settings of what stands before the model, from those of a verb's options that are of `PREPROCESS`."""
+    settings = {name: options[name] for name in PREPROCESS if name in options}
+    return {"permute_seed" if name == "permute_pixels" else name: value for name, value in settings.items()}
 
 
 def table_console(stderr=False):

@@ -6,29 +6,20 @@ from typing import Annotated
 import typer
 
 from keras_perceiver.cli_options import (
-    SOURCE_OPTIONS,
+    SOUND_INPUT,
+    SOURCE,
     AsJson,
-    AudioInput,
-    ClipSeconds,
     Data,
-    DataDir,
-    FrameRate,
-    FrameSize,
-    ImageSize,
-    MelBins,
-    Modality,
-    NumFrames,
-    NumPoints,
-    SampleRate,
-    Strict,
     chosen,
     library,
     preprocess_settings,
     stopping,
     table_console,
+    with_options,
 )
 
 
+@with_options(SOURCE, SOUND_INPUT)
 def study(
     question: Annotated[
         str, typer.Argument(help="permutation, positions, depth, latents, inputs or baselines.", show_default=False)
@@ -45,19 +36,8 @@ def study(
         str | None, typer.Option(help="The Perceiver that is varied, see `models`.", show_default="the data set's")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training examples, of every run.")] = None,
-    modality: Modality = None,
-    data_dir: DataDir = None,
-    image_size: ImageSize = None,
-    sample_rate: SampleRate = None,
-    clip_seconds: ClipSeconds = None,
-    frame_size: FrameSize = None,
-    num_frames: NumFrames = None,
-    frame_rate: FrameRate = None,
-    num_points: NumPoints = None,
-    audio_input: AudioInput = None,
-    num_mel_bins: MelBins = None,
-    strict: Strict = False,
     as_json: AsJson = False,
+    **options,
 ):
     """Ask one of the paper's questions of a data set: several arms, several seeds, one table.
 
@@ -68,7 +48,6 @@ def study(
     Each arm sees the same number of examples. Leaves study.md, study.csv, study.json, study.png and a folder for each
     run; the same command goes on with a study that was interrupted, with more `--seeds` or other arms if asked to.
     """
-    options = locals()
     console = table_console(stderr=as_json)
     with library("studies") as studies, stopping(studies):
         result = studies.study(
@@ -77,8 +56,8 @@ def study(
             output=output,
             seeds=seeds,
             arms=arm,
-            source=chosen(options, SOURCE_OPTIONS),
-            preprocess=preprocess_settings(None, audio_input, num_mel_bins, None),
+            source=chosen(options, SOURCE),
+            preprocess=preprocess_settings(options),
             preset=preset,
             recipe={"epochs": epochs},
             console=console,

@@ -6,43 +6,73 @@ from typing import Annotated
 import typer
 
 from keras_perceiver.cli_options import (
-    AUGMENTATION_OPTIONS,
-    MODEL_OPTIONS,
-    SOURCE_OPTIONS,
-    TRAINING_OPTIONS,
-    AudioInput,
-    ClipSeconds,
-    ColorJitter,
-    CropMinArea,
+    AUGMENTATION,
+    PREPROCESS,
+    SOURCE,
     Data,
-    DataDir,
-    FadeShare,
-    FlipRate,
-    FrameRate,
-    FrameSize,
-    FrequencyMasks,
-    ImageSize,
-    JitterStd,
-    MelBins,
-    Modality,
-    NumFrames,
-    NumPoints,
-    PermutePixels,
-    RandAugmentLayers,
-    RotationAxis,
-    SampleRate,
-    Strict,
-    TimeMasks,
-    TrimThreshold,
     chosen,
     library,
     preprocess_settings,
     stopping,
     table_console,
     training_strategy,
+    with_options,
 )
 
+# Options of this verb alone that go where the others of their kind go, under their names.
+TRAINING = {
+    "epochs": Annotated[int | None, typer.Option(help="Passes over the training examples.")],
+    "batch_size": Annotated[int | None, typer.Option(help="Examples per step.")],
+    "learning_rate": Annotated[float | None, typer.Option(help="At the top of the schedule.")],
+    "optimizer": Annotated[str | None, typer.Option(help="adamw, or lamb as in the paper.")],
+    "schedule": Annotated[
+        str | None, typer.Option(help="Of the learning rate: cosine, flat_cosine, step or constant.")
+    ],
+    "ema_momentum": Annotated[
+        float | None, typer.Option(help="Of an average of the weights, which is kept.", show_default="none")
+    ],
+    "jit_compile": Annotated[bool | None, typer.Option("--jit/--no-jit", help="Compile the step with XLA.")],
+    "precision": Annotated[
+        str | None,
+        typer.Option(help="Of products: float32, bfloat16, or float16 with a scaled loss.", show_default="float32"),
+    ],
+    "gradient_accumulation_steps": Annotated[
+        int | None, typer.Option(help="Steps for one update of the weights.", show_default="1")
+    ],
+    "steps_per_execution": Annotated[
+        int | None, typer.Option(help="Steps between two looks at the figures.", show_default="1")
+    ],
+    "patience": Annotated[
+        int | None, typer.Option(help="Epochs without a better one that end a run.", show_default="none")
+    ],
+    "keep": Annotated[str | None, typer.Option(help="The last epoch, or the best on validation.", show_default="last")],
+    "rand_augment_magnitude": Annotated[float | None, typer.Option(help="Of each, from 0 to 10.")],
+    "mix_up": Annotated[float | None, typer.Option(help="Strength of MixUp.")],
+    "cut_mix": Annotated[float | None, typer.Option(help="Strength of CutMix, from 0 to 1.")],
+}
+MODEL = {
+    "patch_size": Annotated[int | None, typer.Option(help="Joins patches of pixels to one byte.")],
+    "stem": Annotated[str | None, typer.Option(help="conv: a small convolution in front.")],
+    "num_stem_layers": Annotated[int | None, typer.Option(help="Convolutions of the stem; each halves the axes.")],
+    "positions": Annotated[str | None, typer.Option(help="fourier, learned or none.")],
+    "num_bands": Annotated[int | None, typer.Option(help="Fourier bands per axis.")],
+    "permute_seed": Annotated[
+        int | None,
+        typer.Option("--permute-bytes", help="Seed of one permutation of all bytes, each with its position.", min=0),
+    ],
+    "width": Annotated[int | None, typer.Option(help="Channels of a network that is compared with.")],
+    "num_latents": Annotated[int | None, typer.Option(help="Rows of the latent array.")],
+    "latent_dim": Annotated[int | None, typer.Option(help="Channels of the latent array.")],
+    "num_blocks": Annotated[int | None, typer.Option(help="How often the latent Transformer is applied.")],
+    "num_cross_attends": Annotated[int | None, typer.Option(help="Cross-attends; must divide the blocks.")],
+    "num_self_attention_layers": Annotated[int | None, typer.Option(help="Of one latent Transformer.")],
+    "num_self_attention_heads": Annotated[
+        int | None, typer.Option(help="Must divide the channels of the latent array.")
+    ],
+}
 
+
+@with_options(SOURCE, PREPROCESS, TRAINING, AUGMENTATION, MODEL)
 def train(
     data: Data,
     output: Annotated[
@@ -60,20 +90,6 @@ def train(
     seed: Annotated[
         int, typer.Option(help="Of initial weights, data order and augmentation.", min=0, max=2**32 - 1)
     ] = 0,
-    modality: Modality = None,
-    data_dir: DataDir = None,
-    image_size: ImageSize = None,
-    permute_pixels: PermutePixels = None,
-    sample_rate: SampleRate = None,
-    clip_seconds: ClipSeconds = None,
-    frame_size: FrameSize = None,
-    num_frames: NumFrames = None,
-    frame_rate: FrameRate = None,
-    num_points: NumPoints = None,
-    audio_input: AudioInput = None,
-    num_mel_bins: MelBins = None,
-    trim_threshold: TrimThreshold = None,
-    strict: Strict = False,
     network: Annotated[
         str,
         typer.Option(
@@ -87,33 +103,6 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(help="How to train: imagenet, audioset, modelnet40, ..", show_default="the data set's"),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training examples.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At the top of the schedule.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adamw, or lamb as in the paper.")] = None,
-    schedule: Annotated[
-        str | None, typer.Option(help="Of the learning rate: cosine, flat_cosine, step or constant.")
-    ] = None,
-    ema_momentum: Annotated[
-        float | None, typer.Option(help="Of an average of the weights, which is kept.", show_default="none")
-    ] = None,
-    jit_compile: Annotated[bool | None, typer.Option("--jit/--no-jit", help="Compile the step with XLA.")] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(help="Of products: float32, bfloat16, or float16 with a scaled loss.", show_default="float32"),
-    ] = None,
-    gradient_accumulation_steps: Annotated[
-        int | None, typer.Option(help="Steps for one update of the weights.", show_default="1")
-    ] = None,
-    steps_per_execution: Annotated[
-        int | None, typer.Option(help="Steps between two looks at the figures.", show_default="1")
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Epochs without a better one that end a run.", show_default="none")
-    ] = None,
-    keep: Annotated[
-        str | None, typer.Option(help="The last epoch, or the best on validation.", show_default="last")
     ] = None,
     init: Annotated[
         Path | None, typer.Option(help="Begin from the weights of this run or .keras file, where they fit.")
@@ -151,35 +140,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Take ten steps, say what the run would cost, write nothing.")
     ] = False,
-    crop_min_area: CropMinArea = None,
-    flip_rate: FlipRate = None,
-    rand_augment_layers: RandAugmentLayers = None,
-    color_jitter: ColorJitter = None,
-    rotation_axis: RotationAxis = None,
-    jitter_std: JitterStd = None,
-    fade_share: FadeShare = None,
-    time_masks: TimeMasks = None,
-    frequency_masks: FrequencyMasks = None,
-    rand_augment_magnitude: Annotated[float | None, typer.Option(help="Of each, from 0 to 10.")] = None,
-    mix_up: Annotated[float | None, typer.Option(help="Strength of MixUp.")] = None,
-    cut_mix: Annotated[float | None, typer.Option(help="Strength of CutMix, from 0 to 1.")] = None,
-    patch_size: Annotated[int | None, typer.Option(help="Joins patches of pixels to one byte.")] = None,
-    stem: Annotated[str | None, typer.Option(help="conv: a small convolution in front.")] = None,
-    num_stem_layers: Annotated[int | None, typer.Option(help="Convolutions of the stem; each halves the axes.")] = None,
-    positions: Annotated[str | None, typer.Option(help="fourier, learned or none.")] = None,
-    num_bands: Annotated[int | None, typer.Option(help="Fourier bands per axis.")] = None,
-    permute_bytes: Annotated[
-        int | None, typer.Option(help="Seed of one permutation of all bytes, each with its position.", min=0)
-    ] = None,
-    width: Annotated[int | None, typer.Option(help="Channels of a network that is compared with.")] = None,
-    num_latents: Annotated[int | None, typer.Option(help="Rows of the latent array.")] = None,
-    latent_dim: Annotated[int | None, typer.Option(help="Channels of the latent array.")] = None,
-    num_blocks: Annotated[int | None, typer.Option(help="How often the latent Transformer is applied.")] = None,
-    num_cross_attends: Annotated[int | None, typer.Option(help="Cross-attends; must divide the blocks.")] = None,
-    num_self_attention_layers: Annotated[int | None, typer.Option(help="Of one latent Transformer.")] = None,
-    num_self_attention_heads: Annotated[
-        int | None, typer.Option(help="Must divide the channels of the latent array.")
-    ] = None,
+    **options,
 ):
     """Train on a data set, evaluate on its test split, export the model.
 
@@ -191,16 +152,15 @@ def train(
     A folder holds `<class>/<file>`, `<split>/<class>/<file>` (train, validation, test) or a `labels.csv` with the
     columns file, label and, if need be, split. Splits that the data do not bring are made, and written down in the run.
     """
-    options = locals()
     with library("training") as training, stopping(training):
         strategy = training_strategy(training, distribute, worker_addresses, worker_index, worker_timeout)
         settings = {
-            "source": chosen(options, SOURCE_OPTIONS),
-            "preprocess": preprocess_settings(permute_pixels, audio_input, num_mel_bins, trim_threshold),
+            "source": chosen(options, SOURCE),
+            "preprocess": preprocess_settings(options),
             "preset": preset,
             "base_recipe": recipe,
-            "model": {**chosen(options, MODEL_OPTIONS), "permute_seed": permute_bytes},
-            "recipe": chosen(options, (*TRAINING_OPTIONS, *AUGMENTATION_OPTIONS)),
+            "model": chosen(options, MODEL),
+            "recipe": chosen(options, (*TRAINING, *AUGMENTATION)),
         }
         training.train(
             data,

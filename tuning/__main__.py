@@ -9,29 +9,18 @@ import typer
 
 from keras_perceiver._checks import InputError, printable
 from keras_perceiver.cli_options import (
-    SOURCE_OPTIONS,
+    PREPROCESS,
+    SOURCE,
     TRY_AGAIN,
-    AudioInput,
-    ClipSeconds,
     Data,
-    DataDir,
-    FrameRate,
-    FrameSize,
-    ImageSize,
-    MelBins,
-    Modality,
-    NumFrames,
-    NumPoints,
-    PermutePixels,
-    SampleRate,
-    Strict,
-    TrimThreshold,
     chosen,
     preprocess_settings,
     table_console,
+    with_options,
 )
 
 
+@with_options(SOURCE, PREPROCESS)
 def main(
     data: Data,
     tuner: Annotated[str, typer.Option(help="random, bayesian, hyperband or grid.")] = "random",
@@ -63,20 +52,7 @@ def main(
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="How it is trained.", show_default="the data set's")] = None,
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="float32")] = None,
-    modality: Modality = None,
-    data_dir: DataDir = None,
-    image_size: ImageSize = None,
-    permute_pixels: PermutePixels = None,
-    sample_rate: SampleRate = None,
-    clip_seconds: ClipSeconds = None,
-    frame_size: FrameSize = None,
-    num_frames: NumFrames = None,
-    frame_rate: FrameRate = None,
-    num_points: NumPoints = None,
-    audio_input: AudioInput = None,
-    num_mel_bins: MelBins = None,
-    trim_threshold: TrimThreshold = None,
-    strict: Strict = False,
+    **options,
 ):
     """Find the best of some Perceivers on a data set.
 
@@ -84,7 +60,6 @@ def main(
     trained, and is no failure. Leaves trials.csv, report.md, best.json for `keras-perceiver train --config`, pictures,
     and the best model as a run.
     """
-    options = locals()
     from tuning.search import FailedTrials, search
     from tuning.workers import WorkersLost
 
@@ -100,8 +75,8 @@ def main(
             limits={"flops": max_flops, "parameters": max_parameters, "latency_ms": max_latency_ms},
             objective=objective,
             seed=seed,
-            source=chosen(options, SOURCE_OPTIONS),
-            preprocess=preprocess_settings(permute_pixels, audio_input, num_mel_bins, trim_threshold),
+            source=chosen(options, SOURCE),
+            preprocess=preprocess_settings(options),
             preset=preset,
             base_recipe=recipe,
             recipe={"precision": precision},

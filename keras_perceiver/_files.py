@@ -1,10 +1,12 @@
 """Files that are whole or not there at all, and one message for a disk that is full."""
 
 import errno
+import json
 import os
 from contextlib import contextmanager
+from pathlib import Path
 
-from keras_perceiver._checks import InputError
+from keras_perceiver._checks import InputError, require
 
 # What goes wrong with a disk or a folder, and with nothing else.
 STORAGE = tuple(
@@ -12,6 +14,22 @@ STORAGE = tuple(
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO")
     if hasattr(errno, name)
 )
+
+
+def read_json_object(path, argument, repair=""):
+    """The dictionary in a JSON file that is the value of an argument.
+
+    Raises:
+        InputError: where there is no such file, or it holds something else.
+    """
+    path, received = Path(path), {argument: str(path)}
+    require(path.is_file(), f"`{argument}` must be a JSON file", repair=repair, **received)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"`{argument}` must be a JSON file. Received: {argument}={str(path)!r}. {error}") from error
+    require(isinstance(found, dict), f"`{argument}` must hold {{name: value}}", repair=repair, **received)
+    return found
 
 
 def write_atomically(path, text):

@@ -109,9 +109,8 @@ def test_a_release_as_in_the_documents(users_folder):
 
 def training_commands():
     """Without those that a longer one begins with, which runs them."""
-    return [
-        c for c in commands() if "keras-perceiver train" in c and not any(o.startswith(f"{c} ") for o in commands())
-    ]
+    known = [c for c in commands() if "keras-perceiver train" in c]
+    return [c for c in known if not any(other.startswith(f"{c} ") for other in known)]
 
 
 @pytest.mark.parametrize("command", training_commands())

@@ -12,6 +12,7 @@ from rich.table import Table
 from keras_perceiver._checks import InputError, printable, require
 from keras_perceiver._files import write_atomically
 from keras_perceiver.cli_options import table_console
+from keras_perceiver.studies.report import markdown_table
 from keras_perceiver.training import Run, train, with_settings
 from keras_perceiver.training.evaluate import reload_source
 from tuning.tuner import latency
@@ -55,9 +56,8 @@ def confirm(folder, *, seeds=5, epochs=None, console):
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    lines = ["| " + " | ".join(row) + " |" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
     said = "Figure on the test split: mean, sample standard deviation and each seed; milliseconds of one example."
-    write_atomically(folder / "confirmation.md", "\n".join([*lines, "", said, ""]))
+    write_atomically(folder / "confirmation.md", f"{markdown_table(COLUMNS, rows, left=COLUMNS[:1])}\n\n{said}\n")
     return figures
 
 

@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from keras_perceiver.training.plots import TRAINING, VALIDATION, plain, save
 from tuning.importance import positions
-from tuning.results import COMPLETED, front, of_status
+from tuning.results import COMPLETED, front, of_status, short
 
 COLUMNS = 4
 
@@ -52,7 +52,7 @@ def draw_hyperparameters(results, objective, path):
         places = positions(name, completed)
         axes.scatter(places, [r.score for r in completed], s=14, color=TRAINING, alpha=0.7, linewidths=0)
         axes.set_title(plain(name), fontsize=9)
-        ticks = dict(sorted(zip(places, map(_short, values), strict=True)))
+        ticks = dict(sorted(zip(places, map(short, values), strict=True)))
         if len(ticks) <= 6 and (len(ticks) < len(values) or not isinstance(values[0], float)):
             axes.set_xticks(list(ticks), [plain(text) for text in ticks.values()], fontsize=8)
         elif min(places) > 0 and max(places) > 10 * min(places):
@@ -98,7 +98,3 @@ def _figure(width, height):
 def _clean(axes):
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _short(value):
-    return f"{value:.2g}" if isinstance(value, float) else str(value)

@@ -1,5 +1,6 @@
 """What is seen of a search while it runs."""
 
+from keras_perceiver.training.progress import duration
 from tuning.report import said
 from tuning.results import COMPLETED, result_of
 
@@ -25,7 +26,7 @@ class Progress:
         took = "" if result.seconds is None else f", {result.seconds:.0f} s"
         best = oracle.get_best_trials()[0]
         so_far = f"; best so far {best.score:.4f} (trial {best.trial_id})" if best.score is not None else ""
-        left = f"; about {_duration(self.seconds_left(oracle))} left"
+        left = f"; about {duration(self.seconds_left(oracle))} left"
         line = f"trial {trial.trial_id}, {len(oracle.end_order)} of {oracle.max_trials}: {came}{took}{so_far}{left}"
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -34,7 +35,3 @@ class Progress:
         """As long a trial as the mean so far, and not beyond the budget."""
         left = oracle.seconds / len(oracle.end_order) * (oracle.max_trials - len(oracle.end_order))
         return left if oracle.minutes is None else max(0.0, min(left, 60 * oracle.minutes - oracle.seconds))
-
-
-def _duration(seconds):
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

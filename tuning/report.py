@@ -4,15 +4,17 @@ import csv
 import io
 import json
 
+import keras_tuner
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from keras_perceiver._checks import printable
 from keras_perceiver._files import write_atomically
+from keras_perceiver.studies.report import markdown_table
 from tuning.importance import importance
 from tuning.plots import draw
-from tuning.results import COMPLETED, FAILED, OVER_LIMIT, UNFINISHED, of_status, ranked
+from tuning.results import COMPLETED, FAILED, OVER_LIMIT, UNFINISHED, of_status, ranked, short
 
 SHOWN = 10  # trials in the tables for people
 FACTS = ("trial", "status", "score", "epoch", "parameters", "flops", "latency_ms", "seconds", "worker", "reason")
@@ -53,8 +55,6 @@ def _set(settings):
 
 def point_of(result, hyper):
     """`{name: value}` of a trial, as the model takes them."""
-    import keras_tuner
-
     hp = keras_tuner.HyperParameters()
     hyper.point(hp)
     hp.values.update(result.values)
@@ -96,7 +96,7 @@ def _rows(results, objective):
     best = ranked(results, objective)[:SHOWN]
     rows = [["trial", objective.name, "epoch", "parameters", "MFLOP", "ms", "s", "point"]]
     for r in best:
-        point = ", ".join(f"{name} {_short(value)}" for name, value in r.values.items())
+        point = ", ".join(f"{name} {short(value)}" for name, value in r.values.items())
         rows.append([r.trial, f"{r.score:.4f}", str(r.epoch), f"{r.parameters:,}", f"{r.flops / 1e6:,.1f}"])
         rows[-1] += [f"{r.latency_ms:.2f}", f"{r.seconds:,.0f}", printable(point)]
     return rows
@@ -104,14 +104,12 @@ def _rows(results, objective):
 
 def _markdown(results, objective, hyper, shares, about):
     columns, *rows = _rows(results, objective)
-    marks = ["---:"] * (len(columns) - 1) + ["---"]
-    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in (columns, marks, *rows)]
     parts = [
         f"# Search: {printable(hyper.source.name)}",
         *about,
         f"{counts(results)}. The score of a trial is that of its best epoch on the validation split; milliseconds are "
         "of one example on the machine of the search.",
-        "\n".join(lines),
+        markdown_table(columns, rows, left=columns[-1:]),
         *problems(results),
         *(
             f"left out of the space: {name} {value}. {why}"
@@ -135,7 +133,3 @@ def _csv(results):
         facts = [getattr(result, name) for name in FACTS]
         writer.writerow(["" if v is None else v for v in (*facts, *(result.values.get(name) for name in names))])
     return text.getvalue()
-
-
-def _short(value):
-    return f"{value:.2g}" if isinstance(value, float) else str(value)

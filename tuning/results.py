@@ -85,6 +85,11 @@ def front(results, objective):
     return found
 
 
+def short(value):
+    """A value of a hyper-parameter in few characters."""
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
 def _loss(result, objective):
     """What is the less, the better a result is."""
     return -result.score if objective.direction == "max" else result.score

@@ -1,19 +1,20 @@
 """A search, on one machine or on several, by KerasTuner."""
 
 import dataclasses
-import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
 
 import keras_tuner
 
-from keras_perceiver._checks import InputError, given, require, require_above, require_one_of, require_positive
+from keras_perceiver._checks import given, require, require_above, require_one_of, require_positive
+from keras_perceiver._files import read_json_object
 from keras_perceiver.data import load_source
 from keras_perceiver.training import HyperPerceiver, Run
 from keras_perceiver.training.configuration import check_names, data_options
 from keras_perceiver.training.exports import export_run
 from keras_perceiver.training.memory import keep_freed_memory
+from keras_perceiver.training.progress import many_models
 from tuning import best, report
 from tuning.budget import require_budget
 from tuning.oracles import ORACLES, restore
@@ -114,7 +115,8 @@ def search(
     options = {"preset": preset, "base_recipe": base_recipe, "preprocess": preprocess}
     if space is None and preset is None and not model:
         space = _own_space(loaded)
-    space = _read_space(space) if isinstance(space, (str, Path)) else space
+    if isinstance(space, (str, Path)):
+        space = read_json_object(space, "space", f"There are some in {SPACES}.")
     recipe = {**given(recipe), "epochs": epochs}
     hyper = HyperPerceiver(loaded, space=space, seed=seed, model=model, recipe=recipe, **options)
     run = Run(output or RESULTS / loaded.name, "search")
@@ -144,7 +146,8 @@ def search(
                 run_workers({"data": data, **arguments, "output": run.folder}, workers, role, console)
             else:
                 made = build_tuner(hyper, target, limits, run.folder, progress, role, **settings)
-                made.search(verbose=0)
+                with many_models():
+                    made.search(verbose=0)
         finally:
             if role.reports:
                 results = read_results(run.folder)
@@ -198,17 +201,6 @@ def _own_space(source):
     """The file of the data set, or of its modality."""
     own = SPACES / f"{source.preset}.json"
     return own if own.is_file() else SPACES / f"{source.modality}.json"
-
-
-def _read_space(path):
-    path = Path(path)
-    require(path.is_file(), "`space` must be a JSON file", space=str(path), repair=f"There are some in {SPACES}.")
-    try:
-        space = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"`space` must be a JSON file. Received: space={str(path)!r}. {error}") from error
-    require(isinstance(space, dict), "`space` must hold {name: values}", space=str(path))
-    return space
 
 
 def _identity(hyper, tuner, objective, limits, seed):

@@ -55,7 +55,6 @@ class Search(keras_tuner.Hyperband):
     def __init__(self, oracle, hypermodel, *, limits, **kwargs):
         keras_tuner.Tuner.__init__(self, oracle, hypermodel, **kwargs)
         self.limits = limits
-        tf.get_logger().addFilter(_is_of_one_model)
 
     def on_trial_begin(self, trial):
         self._facts, self._began = {"worker": self.tuner_id}, time.monotonic()
@@ -97,11 +96,6 @@ def latency(model, source, preprocess):
         return forward({name: tf.constant(x) for name, x in batch.items()})["logits"].numpy()
 
     return round(float(np.percentile(milliseconds(ask, served.noise(1), 1, LATENCY_SECONDS), 10)), 3)
-
-
-def _is_of_one_model(record):
-    """Not TensorFlow's warning of a function that is traced again and again: here each is that of another model."""
-    return "triggered tf.function retracing" not in record.getMessage()
 
 
 def _said(value):

@@ -148,9 +148,8 @@ class StudyResult:
     def write_tables(self):
         """Writes `study.md`, `study.csv` and `study.json`."""
         folder, (columns, *rows) = Path(self.folder), self._rows()
-        marks = ["---", *("---:" for _ in columns[1:])]
-        lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in (columns, marks, *rows)]
-        text = [f"# {self.question}: {printable(self.data)}", self.asks, "\n".join(lines), *self.lines()]
+        table = markdown_table(columns, rows, left=columns[:1])
+        text = [f"# {self.question}: {printable(self.data)}", self.asks, table, *self.lines()]
         write_atomically(folder / "study.md", "\n\n".join(text) + "\n")
         write_atomically(folder / "study.json", self.to_json() + "\n")
         write_atomically(folder / "study.csv", self._csv())
@@ -198,6 +197,14 @@ class StudyResult:
             for seed, value in arm.values.items():
                 writer.writerow((arm.name, arm.network, seed, value, *(getattr(arm, name) for name in facts)))
         return text.getvalue()
+
+
+def markdown_table(columns, rows, left=()):
+    """A table in Markdown of rows of text; columns stand at the right but for those named in `left`."""
+    marks = ["---" if column in left else "---:" for column in columns]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in (columns, marks, *rows)
+    )
 
 
 def _median_epoch(costs):

@@ -3,11 +3,9 @@
 import dataclasses
 import inspect
 import statistics
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import tensorflow as tf
 from rich.console import Console
 
 from keras_perceiver._checks import InputError, require, require_one_of, require_positive
@@ -21,6 +19,7 @@ from keras_perceiver.studies.questions import QUESTIONS, Arm
 from keras_perceiver.studies.report import ArmResult, StudyResult
 from keras_perceiver.training import Run, train
 from keras_perceiver.training.configuration import check_names, configuration, data_options
+from keras_perceiver.training.progress import duration, many_models
 from keras_perceiver.training.runs import OTHER_FOLDER
 
 
@@ -142,7 +141,7 @@ def study(
     todo = [(arm, seed) for seed in range(seeds) for arm in planned if not arm.run(folder, seed).is_finished]
     for number, (arm, seed) in enumerate(todo):
         left = seconds_left(todo[number:], folder, seeds)
-        about = "" if left is None else f", about {_duration(left)} left"
+        about = "" if left is None else f", about {duration(left)} left"
         console.print(f"[bold]run {number + 1} of {len(todo)}{about}[/bold]: {arm.name}, seed {seed}", highlight=False)
         try:
             train_arm(arm, folder, seed, settings, console)
@@ -215,7 +214,7 @@ def claim(folder, question, source, settings, planned, seeds):
 def train_arm(arm, folder, seed, settings, console):
     """One run of an arm; it goes on where it was killed."""
     run = arm.run(folder, seed)
-    with _many_models():
+    with many_models():
         train(
             arm.source,
             output=run.folder,
@@ -229,20 +228,6 @@ def train_arm(arm, folder, seed, settings, console):
             callbacks=[Costs(run.folder / COSTS)],
             console=console,
         )
-
-
-@contextmanager
-def _many_models():
-    """TensorFlow warns of a function that is traced again and again; here each is that of another model."""
-
-    def is_other(record):
-        return "triggered tf.function retracing" not in record.getMessage()
-
-    tf.get_logger().addFilter(is_other)
-    try:
-        yield
-    finally:
-        tf.get_logger().removeFilter(is_other)
 
 
 def results(planned, folder, seeds):
@@ -288,9 +273,3 @@ def _grids(base):
 def _byte_problem(network):
     """The shapes that the cross-attends of a network meet, see `CrossAttention`; None where it has none."""
     return next((layer.problem for layer in network.layers if isinstance(layer, CrossAttention)), None)
-
-
-def _duration(seconds):
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -2,10 +2,9 @@
 
 import dataclasses
 import inspect
-import json
-from pathlib import Path
 
-from keras_perceiver._checks import InputError, given, nearest, require, require_one_of
+from keras_perceiver._checks import given, nearest, require, require_one_of
+from keras_perceiver._files import read_json_object
 from keras_perceiver.data import MODALITIES, Source, find_modality, load_source
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
 from keras_perceiver.models.paper_presets import PAPER_PRESETS
@@ -46,14 +45,8 @@ def with_settings(path, settings):
     Raises:
         InputError: where there is no such file, or it holds something else.
     """
-    path = Path(path)
-    require(path.is_file(), "`config` must be a JSON file of arguments", config=str(path))
-    try:
-        below = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"`config` must be JSON. Received: config={str(path)!r}. {error}") from error
+    below = read_json_object(path, "config", f"It holds some of {', '.join(settings)}.")
     merged = dict(settings)
-    require(isinstance(below, dict), f"`config` must hold {', '.join(settings)}", config=str(path))
     for name, value in below.items():
         require_one_of(settings, config=name)
         is_nested = isinstance(settings[name], dict)

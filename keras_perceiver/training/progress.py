@@ -1,8 +1,10 @@
 """What is seen and kept of a run while it trains."""
 
 import time
+from contextlib import contextmanager
 
 import keras
+import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
@@ -65,3 +67,24 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.progress.stop()
+
+
+def duration(seconds):
+    """Seconds in words."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def many_models():
+    """TensorFlow warns of a function that is traced again and again; here each is that of another model."""
+
+    def is_other(record):
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    tf.get_logger().addFilter(is_other)
+    try:
+        yield
+    finally:
+        tf.get_logger().removeFilter(is_other)

@@ -33,8 +33,8 @@ def test_what_is_given_stands_above_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("{", "`config` must be JSON"),
-        ("[]", "`config` must hold preset, "),
+        ("{", "`config` must be a JSON file.*Expecting"),
+        ("[]", r"`config` must hold {name: value}.*some of preset, "),
         ({"models": {}}, "`config` must be one of .* Did you mean 'model'"),
         ({"model": 3}, "`model` must be {name: value} in `config`"),
         ({"preset": {}}, "`preset` must be a name in `config`"),
@@ -47,5 +47,5 @@ def test_a_file_of_something_else_is_refused(tmp_path, content, match):
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(InputError, match="`config` must be a JSON file of arguments"):
+    with pytest.raises(InputError, match="`config` must be a JSON file"):
         with_settings(tmp_path / "none.json", NONE)

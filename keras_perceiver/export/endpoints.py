@@ -121,10 +121,10 @@ class Served:
 
 def noise(kind, shape, count, seed=0):
     """`{input: (count, ..)}` of no meaning, for where there are no examples: uniform, and nothing masked."""
-    rng, low, high = np.random.default_rng(seed), *kind.range
-    inputs, made = kind.served(shape), {}
-    for name, (size, dtype) in inputs.items():
+    rng, made = np.random.default_rng(seed), {}
+    for name, (size, dtype) in kind.served(shape).items():
         if dtype == "float32":
+            low, high = (-1, 1) if made else kind.range  # what comes second is sound
             made[name] = rng.uniform(-1 if low is None else low, high or 1, (count, *size)).astype(dtype)
             length = size[0]
         else:  # a mask, or how long each example of the array before it is

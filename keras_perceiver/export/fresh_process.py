@@ -62,19 +62,23 @@ def rows(run, inputs, batch_sizes):
 
 
 def milliseconds(run, inputs, batch_size, seconds):
-    """Times of calls with one batch, for so many seconds, at least ten, after two that are not counted."""
+    """Times of calls with one batch, for so many seconds and at least ten, after two that are not counted.
+
+    A call of more than a second is timed at least three times, after one that is not counted.
+    """
     batch = {name: values[:batch_size] for name, values in inputs.items()}
-    times, began = [], None
-    for call in range(100_000):
+
+    def timed():
         before = time.perf_counter()
         run(batch)
-        now = time.perf_counter()
-        if call < 2:
-            continue
-        began = began or before
-        times.append(1000 * (now - before))
-        if len(times) >= 10 and now - began > seconds:
-            break
+        return 1000 * (time.perf_counter() - before)
+
+    timed()  # the first one prepares what the others find
+    second = timed()
+    times, least = ([second], 3) if second > 1000 else ([], 10)
+    end = time.perf_counter() + seconds
+    while len(times) < least or time.perf_counter() < end:
+        times.append(timed())
     return times
 
 

@@ -17,6 +17,8 @@ from keras_perceiver.export import fresh_process
 from keras_perceiver.export.endpoints import XLA, read_clips
 
 BATCH_SIZES = (1, 2, 4)  # of the examples that are compared, one batch after the other
+LARGE = 100e9  # FLOPs of a forward pass, which then takes seconds, and is asked at
+LARGE_BATCH_SIZES = (1, 2)
 LIVE_BATCH = 32  # examples that the live model is given at once: bounds memory
 REPORT = "parity.json"  # beside the artefact
 
@@ -76,10 +78,18 @@ class FreshProcess:
         self._errors.close()
 
 
+def batch_sizes_of(model):
+    """Batch sizes at which every endpoint of an export of this model is compared; fewer where one answer takes long."""
+    from keras_perceiver.inspection import describe_model  # which draws runs, and those are exported by this package
+
+    return BATCH_SIZES if describe_model(model).flops < LARGE else LARGE_BATCH_SIZES
+
+
 def expected_answers(served, endpoints, examples):
     """What the live model answers to raw examples: `({endpoint: inputs}, {endpoint: {output: (n, ..)}})`.
 
-    Files are made of the examples, and read for the live model by the reader that `predict` has.
+    Files are made of the examples, and read for the live model by the reader that `predict` has. Where they hold the
+    very numbers of the examples, the model is not asked again.
     """
     inputs, answers = dict.fromkeys(endpoints, examples), {}
     with tf.device("CPU"):  # a graphics card may multiply in fewer digits
@@ -95,13 +105,14 @@ def expected_answers(served, endpoints, examples):
             clips = [read_clips(served.kind, served.shape, file) for file in files]
             counts = [len(next(iter(clip.values()))) for clip in clips]
             whole = {name: np.concatenate([clip[name] for clip in clips]) for name in served.inputs}
-            logits = _forward(served, whole)["logits"]
+            is_same = all(np.array_equal(whole[name], examples[name]) for name in served.inputs)
+            logits = (live if is_same else _forward(served, whole))["logits"]
             means = np.stack([part.mean(axis=0) for part in np.split(logits, np.cumsum(counts)[:-1])])
             answers["from_bytes"] = {**_with_probabilities(served, means), "valid": np.ones(len(files), bool)}
     return inputs, answers
 
 
-def compare(artefact_format, folder, inputs, expected, tolerance, batch_sizes=BATCH_SIZES):
+def compare(artefact_format, folder, inputs, expected, tolerance, batch_sizes):
     """Runs an artefact in a fresh process on the inputs of every endpoint and compares the answers.
 
     Args:

@@ -7,9 +7,9 @@ import tensorflow as tf
 from keras_perceiver._checks import require
 from keras_perceiver.export.endpoints import Served
 from keras_perceiver.export.parity import (
-    BATCH_SIZES,
     REPORT,
     FreshProcess,
+    batch_sizes_of,
     compare,
     expected_answers,
     require_parity,
@@ -106,10 +106,11 @@ def export_saved_model(
 def _passed(served, endpoints, folder, examples):
     """The report of the gate; an `InputError` where the export does not pass it."""
     began = time.monotonic()
-    is_noise, count = examples is None, sum(BATCH_SIZES)
+    sizes = batch_sizes_of(served.model)
+    is_noise, count = examples is None, sum(sizes)
     examples = served.noise(count) if is_noise else _repeated(examples, count)
     inputs, expected = expected_answers(served, endpoints, examples)
-    report, _ = compare("saved_model", folder, inputs, expected, TOLERANCE)
+    report, _ = compare("saved_model", folder, inputs, expected, TOLERANCE, sizes)
     require_parity(report, "The SavedModel")
     return {**report, "examples": "noise" if is_noise else "held-out", "seconds": round(time.monotonic() - began, 1)}
 

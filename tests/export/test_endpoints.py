@@ -5,6 +5,7 @@ import io
 import json
 import resource
 import struct
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from PIL import Image
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, normalize_pixels, read_image
-from keras_perceiver.export import export_saved_model, saved_model
-from keras_perceiver.export.endpoints import XLA, Served, in_float32
+from keras_perceiver.export import export_saved_model, fresh_process, parity, saved_model
+from keras_perceiver.export.endpoints import XLA, Served, in_float32, noise
 from keras_perceiver.export.warm_up import BATCH_SIZES, WARM_UP
 from tests.layer_checks import thorough
 from tests.small_classifier import NAMES, SHAPE, small_classifier
@@ -177,6 +178,46 @@ def test_an_export_that_answers_otherwise_is_removed(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"must answer as the live model does.*embed latent_mean 1\.0e-03"):
         export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
     assert list((tmp_path / "animals").iterdir()) == []
+
+
+def test_the_gate_asks_large_models_less_and_no_model_twice_for_the_same(tmp_path, monkeypatch, exported):
+    """Noise becomes other numbers in a file, whole numbers stay what they are."""
+    calls, real = [], Served.forward
+
+    def counted(self, inputs):
+        calls.extend([len(next(iter(inputs.values())))] if tf.executing_eagerly() else [])
+        return real(self, inputs)
+
+    monkeypatch.setattr(Served, "forward", counted)
+    assert exported[1].report["batch_sizes"] == [1, 2, 4]
+    export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
+    assert calls == [7, 7]
+    monkeypatch.setattr(parity, "LARGE", 1)
+    export = export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path, examples={"image": pixels(1)})
+    assert calls[2:] == [3]
+    assert export.report["batch_sizes"] == [1, 2]
+
+
+def test_noise_of_films_with_sound_is_pixels_and_samples():
+    made = noise(MODALITIES["audio_video"], (2, 4, 4, 3, 4000, 8000, 2), 3)
+    pixels, samples = made["frames"], made["samples"]
+    assert pixels.min() >= 0
+    assert 200 < pixels.max() <= 255
+    assert -1 <= samples.min() < -0.9
+    assert 0.9 < samples.max() <= 1
+
+
+@pytest.mark.parametrize(("call", "seconds", "counted"), [(0.01, 0.5, 50), (0.2, 0.5, 10), (4.0, 0.5, 3)])
+def test_calls_are_timed_for_a_while_and_slow_ones_a_few_times(call, seconds, counted, monkeypatch):
+    clock = types.SimpleNamespace(now=0.0)
+
+    def run(batch):
+        clock.now += call
+
+    monkeypatch.setattr(fresh_process, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
+    times = fresh_process.milliseconds(run, {"image": np.zeros((2, 3))}, 1, seconds)
+    assert abs(len(times) - counted) <= 1
+    np.testing.assert_allclose(times, 1000 * call, rtol=1e-6)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "float16"])

@@ -96,16 +96,8 @@ def search(
         FailedTrials: where a trial failed, or none was completed.
     """
     arguments = {name: value for name, value in locals().items() if name not in ("data", "console")}
-    require_one_of(ORACLES, tuner=tuner)
-    require_positive(trials=trials, epochs=epochs, workers=workers)
-    if minutes is not None:
-        require_above(0, minutes=minutes)
-    for name, value in given(limits).items():
-        require_above(0, **{f"max_{name}": value})
+    _require_sound(data, tuner, trials, epochs, minutes, limits, workers)
     check_names("perceiver", preset, base_recipe)
-    require(
-        workers == 1 or isinstance(data, str), "`data` must be a name or a path for several workers", workers=workers
-    )
     role = Role.found(port if workers > 1 else 0)
     role.require_port()
     keep_freed_memory()
@@ -123,14 +115,7 @@ def search(
     limits = Limits(**(limits or {}))
     identity = _identity(hyper, tuner, target, limits, seed)
     if role.is_worker and not role.is_launched:
-        repair = "Start the chief first, with the same command and a folder that both share."
-        require(
-            run.has_begun,
-            "`output` must be the folder in which the chief searches",
-            output=str(run.folder),
-            repair=repair,
-        )
-        run.require_same(identity, repair)
+        _require_chiefs_folder(run, identity)
     with ExitStack() as stack:
         if role.owns_folder:
             if not run.has_begun:
@@ -180,6 +165,27 @@ def build_tuner(hyper, objective, limits, folder, progress, role, *, kind, trial
         **({"max_epochs": epochs} if kind == "hyperband" else {}),
     )
     return Search(oracle, hyper, limits=limits, directory=folder, project_name=PROJECT)
+
+
+def _require_sound(data, tuner, trials, epochs, minutes, limits, workers):
+    """Requires what can be said of arguments without the data."""
+    require_one_of(ORACLES, tuner=tuner)
+    require_positive(trials=trials, epochs=epochs, workers=workers)
+    if minutes is not None:
+        require_above(0, minutes=minutes)
+    for name, value in given(limits).items():
+        require_above(0, **{f"max_{name}": value})
+    require(
+        workers == 1 or isinstance(data, str), "`data` must be a name or a path for several workers", workers=workers
+    )
+
+
+def _require_chiefs_folder(run, identity):
+    """Requires, of a worker that was started by hand, the folder of this very search."""
+    repair = "Start the chief first, with the same command and a folder that both share."
+    output = str(run.folder)
+    require(run.has_begun, "`output` must be the folder in which the chief searches", output=output, repair=repair)
+    run.require_same(identity, repair)
 
 
 def _objective(name, source):

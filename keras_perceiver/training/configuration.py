@@ -57,11 +57,16 @@ def with_settings(path, settings):
             merged[name] = {**as_tuples, **given(settings[name])}
         elif settings[name] is None:
             merged[name] = value
-    if "recipe" in merged:
-        known = {field.name for field in dataclasses.fields(Recipe)}
-        unknown = sorted(set(merged["recipe"]) - known)
-        require(not unknown, "`recipe` must hold attributes of `Recipe` in `config`", unknown=unknown)
+    recipe = [field.name for field in dataclasses.fields(Recipe)]
+    _require_known("recipe", merged, recipe, "attributes of `Recipe`")
+    _require_known("source", merged, inspect.signature(load_source).parameters, "arguments of `load_source`")
     return merged
+
+
+def _require_known(name, settings, known, kind):
+    unknown = sorted(set(settings.get(name, ())) - set(known))
+    repair = nearest(unknown[0], known) if unknown else ""
+    require(not unknown, f"`{name}` must hold {kind} in `config`", unknown=unknown, repair=repair)
 
 
 def continued_source(source, data, run, options, console, workers):

@@ -39,6 +39,7 @@ def test_what_is_given_stands_above_the_file(tmp_path):
         ({"model": 3}, "`model` must be {name: value} in `config`"),
         ({"preset": {}}, "`preset` must be a name in `config`"),
         ({"recipe": {"rate": 1}}, "`recipe` must hold attributes of `Recipe`"),
+        ({"source": {"image_sise": 8}}, "`source` must hold arguments of `load_source`.*mean 'image_size'"),
     ],
 )
 def test_a_file_of_something_else_is_refused(tmp_path, content, match):

@@ -72,7 +72,9 @@ def build_encoder(
             per axis; for several modalities also `{modality: patch_size}`. None for single elements, as in the paper.
             With a mask a patch is real where any of its elements is, and those that are not are zeros in it.
         flatten_axes: joins all index axes to one before positions are attached, as the paper does with spectrograms.
-        stem: None, or "conv" for trained convolutions in front: 3 wide along each axis, in steps of 2, with a GELU.
+        stem: None, or "conv" for trained convolutions in front: 3 wide along each axis, in steps of 2, with a GELU. With
+            a mask, what is not real is zeros in front of each, and what comes out is real where it stands on anything
+            that is.
         stem_channels: of the last of these convolutions; each one before it has half as many.
         num_stem_layers: how many convolutions; each halves the length of every axis.
         positions: "fourier" or "learned", those of a grid; "coordinates" for clouds of points, whose first three
@@ -125,7 +127,12 @@ def build_encoder(
     for by_modality in (max_resolution, patch_size, modality_dropout):
         for modality in by_modality if isinstance(by_modality, dict) else ():
             require_one_of(input_shape if isinstance(input_shape, dict) else ["inputs"], modality=modality)
-    _check_front(patch_size, stem, padding_mask)
+    require(
+        patch_size is None or stem is None,
+        "`patch_size` and `stem` must not both be given, as each shortens the byte array",
+        patch_size=patch_size,
+        stem=stem,
+    )
     if positions == "coordinates":
         _check_coordinates(input_shape, patch_size, stem, max_resolution)
 
@@ -243,22 +250,6 @@ def _inputs(input_shape, padding_mask):
     return inputs, content, masks
 
 
-def _check_front(patch_size, stem, padding_mask):
-    """Requires that at most one thing stands in front, and no convolution that would mix real and padded bytes."""
-    require(
-        patch_size is None or stem is None,
-        "`patch_size` and `stem` must not both be given, as each shortens the byte array",
-        patch_size=patch_size,
-        stem=stem,
-    )
-    require(
-        not padding_mask or stem is None,
-        "`padding_mask` must be False where `stem` mixes neighbouring bytes, real and padded ones",
-        padding_mask=padding_mask,
-        stem=stem,
-    )
-
-
 def _check_coordinates(input_shape, patch_size, stem, max_resolution):
     """Requires points with coordinates of their own, which nothing in front mixes, and their resolution."""
     for shape in input_shape.values() if isinstance(input_shape, dict) else [input_shape]:
@@ -294,18 +285,27 @@ def _front(modality, content, mask, patch_size, stem, stem_channels, num_stem_la
         convolution = CONVOLUTIONS[axes](
             channels, 3, strides=2, padding="same", activation="gelu", name=name, dtype=dtype
         )
-        content = convolution(content)  # (B, ceil(S_1 / 2), .., channels)
-    return content, None
+        content = convolution(_zeros_where_padded(content, mask))  # (B, ceil(S_1 / 2), .., channels)
+        if mask is not None:
+            elements = keras.ops.cast(keras.ops.expand_dims(mask, -1), "float32")
+            mask = keras.ops.max_pool(elements, 2, padding="same")[..., 0] > 0
+    return content, mask
 
 
 def in_patches(name, content, mask, patch_size, dtype):
     """The content as patches, zeros where it is padded, and the mask of the patches with anything real in them."""
-    patches = Patches(patch_size, name=f"{name}_patches", dtype=dtype)
+    patches = Patches(patch_size, name=f"{name}_patches", dtype=dtype)(_zeros_where_padded(content, mask))
     if mask is not None:
-        elements = keras.ops.expand_dims(mask, -1)  # (B, S_1, .., S_d, 1)
-        content = keras.ops.where(elements, content, keras.ops.zeros_like(content))
-        mask = keras.ops.any(Patches(patch_size, name=f"{name}_mask_patches", dtype="bool")(elements), axis=-1)
-    return patches(content), mask  # (B, S_1/p_1, .., p_1·..·c), (B, S_1/p_1, ..)
+        of_mask = Patches(patch_size, name=f"{name}_mask_patches", dtype="bool")
+        mask = keras.ops.any(of_mask(keras.ops.expand_dims(mask, -1)), axis=-1)
+    return patches, mask  # (B, S_1/p_1, .., p_1·..·c), (B, S_1/p_1, ..)
+
+
+def _zeros_where_padded(content, mask):
+    """(B, S_1, .., S_d, c), whatever stood where it is not real."""
+    if mask is None:
+        return content
+    return keras.ops.where(keras.ops.expand_dims(mask, -1), content, keras.ops.zeros_like(content))
 
 
 def _flattened(modality, content, mask, dtype):

@@ -44,6 +44,30 @@ def test_each_layer_of_a_stem_halves_every_axis_and_doubles_the_channels():
     assert model.get_layer("inputs_stem_2").output.shape == (None, 2, 4, 22)
 
 
+@pytest.mark.parametrize("length", [5, 6])
+def test_what_is_padded_has_no_influence_behind_a_stem_nor_has_how_much(length):
+    """Two sounds, of which the second ends earlier: it is the same in a shorter array, whatever lies behind it."""
+    arguments = {"stem": "conv", "num_stem_layers": 2, "padding_mask": True, "positions": "none"}
+    model = build((12, 4, 3), **arguments)
+    randomise(model)
+    content = RNG.normal(size=(2, 12, 4, 3)).astype("float32")
+    mask = np.broadcast_to(np.arange(12)[:, None] < np.array([12, length])[:, None, None], (2, 12, 4))
+    expected = np.asarray(model({"inputs": content, "inputs_padding_mask": mask}))
+    other = np.where(mask[..., None], content, np.nan).astype("float32")
+    np.testing.assert_array_equal(model({"inputs": other, "inputs_padding_mask": mask}), expected)
+    cut = build((8, 4, 3), **arguments)
+    cut.set_weights(model.get_weights())
+    alone = cut({"inputs": content[1:, :8], "inputs_padding_mask": mask[1:, :8]})
+    assert_close(alone, expected[1:], 1e-5)
+    longer = mask.copy()
+    longer[1, length] = True
+    assert np.abs(model({"inputs": content, "inputs_padding_mask": longer}) - expected)[1].max() > 1e-4
+    for number in range(4):
+        changed = content.copy()
+        changed[1, length - 1, number, 0] += 1
+        assert np.abs(model({"inputs": changed, "inputs_padding_mask": mask}) - expected)[1].max() > 1e-5
+
+
 @pytest.mark.parametrize(
     ("front", "rule"),
     [
@@ -51,7 +75,6 @@ def test_each_layer_of_a_stem_halves_every_axis_and_doubles_the_channels():
         ({"patch_size": 3}, r"must divide the static length of every axis. Received: patch_size=3, axes=\(4, 10\)"),
         ({"patch_size": 2, "stem": "conv"}, "must not both be given"),
         ({"stem": "cnov"}, "Did you mean 'conv'"),
-        ({"stem": "conv", "padding_mask": True}, "`padding_mask` must be False"),
         ({"patch_size": {"image": 2}}, "`modality` must be one of 'inputs'"),
     ],
 )

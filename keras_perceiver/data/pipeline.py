@@ -137,7 +137,8 @@ def _own_part(order, shard, part):
 
 
 def evaluation_dataset(split, *, batch_size, num_classes, preprocess, clip=None, clips=None, shard=WHOLE, console=None):
-    """Every example, in order; the batch dimension stays open, the last batch may be smaller.
+    """Every example, in order; the batch dimension stays open, the last batch may be smaller. Batches are made smaller,
+    by half at most, where all are of one size then: XLA compiles a model for each size that it meets.
 
     With a shard, `evaluation_steps` says into how many steps the examples are divided, and each step is divided among
     the replicas: in parts that differ by one example at most, so that no replica is ever without any.
@@ -167,7 +168,8 @@ def evaluation_dataset(split, *, batch_size, num_classes, preprocess, clip=None,
         own = np.concatenate(parts)
         index, number = index[own], number[own]
     dataset = tf.data.Dataset.from_tensor_slices((index, number, counts[index]))
-    dataset = dataset.map(clipped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(batch_size)
+    dataset = dataset.map(clipped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(_even_batch(len(index), batch_size))
     if parts is not None:
         dataset = dataset.rebatch([len(part) for part in parts])
     return dataset.map(lambda x, y: (preprocess(x), y)).prefetch(tf.data.AUTOTUNE)
@@ -175,7 +177,12 @@ def evaluation_dataset(split, *, batch_size, num_classes, preprocess, clip=None,
 
 def evaluation_steps(count, batch_size):
     """Steps in which `evaluation_dataset` gives so many examples (or clips of them)."""
-    return -(-count // batch_size)
+    return -(-count // _even_batch(count, batch_size))
+
+
+def _even_batch(count, batch_size):
+    """The largest batch size, above half of the given one, that divides the count; the given one if there is none."""
+    return next((size for size in range(batch_size, batch_size // 2, -1) if count % size == 0), batch_size)
 
 
 def _evaluation_parts(count, batch_size, shard):

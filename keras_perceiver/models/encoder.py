@@ -72,9 +72,8 @@ def build_encoder(
             per axis; for several modalities also `{modality: patch_size}`. None for single elements, as in the paper.
             With a mask a patch is real where any of its elements is, and those that are not are zeros in it.
         flatten_axes: joins all index axes to one before positions are attached, as the paper does with spectrograms.
-        stem: None, or "conv" for trained convolutions in front: 3 wide along each axis, in steps of 2, with a GELU. With
-            a mask, what is not real is zeros in front of each, and what comes out is real where it stands on anything
-            that is.
+        stem: None, or "conv" for trained convolutions in front: 3 wide along each axis, in steps of 2, with a GELU.
+            With a mask, what is not real is zeros in front of each, and what comes out is real where anything is.
         stem_channels: of the last of these convolutions; each one before it has half as many.
         num_stem_layers: how many convolutions; each halves the length of every axis.
         positions: "fourier" or "learned", those of a grid; "coordinates" for clouds of points, whose first three

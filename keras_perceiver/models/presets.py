@@ -156,15 +156,17 @@ def build_preset(preset, **overrides):
 
 
 def preset_arguments(preset, overrides):
-    """Arguments of `build_classifier`: the preset's, some of them replaced. Patches take the place of a stem.
+    """Arguments of `build_classifier`: the preset's, some of them replaced. Patches take the place of a stem, and a
+    stem that of patches.
 
     Raises:
         InputError: where the preset is unknown, or an override would change nothing beside the others.
     """
     require_one_of(PRESETS, preset=preset)
     arguments = {**PRESETS[preset], **overrides}
-    if overrides.get("patch_size") is not None and "stem" not in overrides:
-        arguments["stem"] = None
+    for name, other in (("patch_size", "stem"), ("stem", "patch_size")):
+        if overrides.get(name) is not None and other not in overrides:
+            arguments[other] = None
     for name, (other, values) in NEEDS.items():
         require(
             overrides.get(name) is None or arguments.get(other) in values,

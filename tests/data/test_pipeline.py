@@ -22,6 +22,7 @@ from keras_perceiver.data import (
     steps_per_epoch,
     training_dataset,
 )
+from keras_perceiver.data.pipeline import evaluation_steps
 from keras_perceiver.training import RECIPES
 from keras_perceiver.training.feeding import training_data
 
@@ -59,6 +60,16 @@ def test_labels_stay_with_their_examples():
         np.testing.assert_array_equal(y.numpy().sum(axis=1), 1)
     for x, y in evaluation_dataset(SPLIT, batch_size=5, num_classes=CLASSES, preprocess=lambda x: x):
         np.testing.assert_array_equal(y.numpy().argmax(axis=1), x.numpy().ravel() % CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "sizes"), [(12, 8, [6, 6]), (12, 6, [6, 6]), (11, 8, [8, 3]), (5, 8, [5]), (10, 8, [5, 5])]
+)
+def test_batches_of_evaluation_are_of_one_size_where_they_can_be(count, batch, sizes):
+    split = Split(np.arange(count, dtype=np.float32)[:, None], np.zeros(count, np.int32))
+    dataset = evaluation_dataset(split, batch_size=batch, num_classes=2, preprocess=lambda x: x)
+    assert [len(x) for x, _ in dataset] == sizes
+    assert evaluation_steps(count, batch) == len(sizes)
 
 
 def test_the_order_is_a_function_of_the_seed():

@@ -35,6 +35,9 @@ def test_patches_take_the_place_of_a_stem_unless_both_are_asked_for():
         assert "inputs_stem_1" not in names
     with pytest.raises(InputError, match="must not both be given"):
         build_preset("image", patch_size=4, stem="conv")
+    names = [layer.name for layer in build_preset("video", stem="conv").layers]
+    assert "inputs_stem_1" in names
+    assert "inputs_patches" not in names
 
 
 def test_everything_comes_from_somewhere_and_choices_are_of_arguments():

@@ -274,13 +274,12 @@ RECIPES = {
         flip_rate=0.5,  # wrong for writing: `--flip-rate 0`
         max_steps=16_000,
     ),
-    # A first guess, to be tuned: SpecAugment, and what is common for small sets of short sounds.
     "audio": Recipe(
         epochs=60,
         batch_size=64,
-        learning_rate=1e-3,
+        learning_rate=3e-3,
         **_OURS,
-        beta_2=0.99,
+        beta_2=0.95,
         time_masks=2,
         frequency_masks=2,
         max_steps=12_000,

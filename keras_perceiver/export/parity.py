@@ -18,7 +18,7 @@ from keras_perceiver.export.endpoints import XLA, read_clips
 
 BATCH_SIZES = (1, 2, 4)  # of the examples that are compared, one batch after the other
 LARGE = 100e9  # FLOPs of a forward pass, which then takes seconds, and is asked at
-LARGE_BATCH_SIZES = (1, 2)
+LARGE_BATCH_SIZES = (1, 2)  # and in a graph, as operators one by one take ten times as long
 LIVE_BATCH = 32  # examples that the live model is given at once: bounds memory
 REPORT = "parity.json"  # beside the artefact
 
@@ -80,9 +80,7 @@ class FreshProcess:
 
 def batch_sizes_of(model):
     """Batch sizes at which every endpoint of an export of this model is compared; fewer where one answer takes long."""
-    from keras_perceiver.inspection import describe_model  # which draws runs, and those are exported by this package
-
-    return BATCH_SIZES if describe_model(model).flops < LARGE else LARGE_BATCH_SIZES
+    return LARGE_BATCH_SIZES if _is_large(model) else BATCH_SIZES
 
 
 def expected_answers(served, endpoints, examples):
@@ -182,11 +180,18 @@ def write_inputs(path, inputs):
     np.savez(path, **arrays)
 
 
+def _is_large(model):
+    from keras_perceiver.inspection import describe_model  # which draws runs, and those are exported by this package
+
+    return describe_model(model).flops >= LARGE
+
+
 def _forward(served, examples):
     """`Served.forward` of any number of examples: `{output: (n, ..)}`."""
     count = len(next(iter(examples.values())))
+    forward = tf.function(served.forward, autograph=False) if _is_large(served.model) else served.forward
     parts = [
-        served.forward({name: tf.constant(x[start : start + LIVE_BATCH]) for name, x in examples.items()})
+        forward({name: tf.constant(x[start : start + LIVE_BATCH]) for name, x in examples.items()})
         for start in range(0, count, LIVE_BATCH)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

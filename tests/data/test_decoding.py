@@ -100,7 +100,7 @@ def test_pictures_of_every_format_are_those_of_the_reader_and_others_are_refused
     assert not clips["image"][len(good) : -1].numpy().any()
 
 
-@pytest.mark.parametrize("count", [20, *thorough([2000])], ids=str)
+@pytest.mark.parametrize("count", [20, *thorough(2000)], ids=str)
 def test_mutants_of_pictures_end_in_an_example_or_are_refused(count, decode_pictures):
     """What a decoder does with memory that is not its own would end this process."""
     for number, content in enumerate(fuzz_images.valid_files().values()):

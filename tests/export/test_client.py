@@ -307,7 +307,7 @@ def test_tls_trusts_the_authorities_that_are_named_and_no_other(double, rest_dou
             ServedModel("grpcs://127.0.0.1:1", "animals", certificates=path)
 
 
-@pytest.mark.parametrize("count", [500, *thorough([10_000])], ids=str)
+@pytest.mark.parametrize("count", [500, *thorough(10_000)], ids=str)
 def test_requests_from_many_threads_are_all_answered_and_memory_stays_flat(count, double):
     """Each thread asks for sums that no other asks for. Memory is compared with that after a fifth of the requests."""
     answered, lock, memory = [0], threading.Lock(), []

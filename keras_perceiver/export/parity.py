@@ -78,9 +78,11 @@ class FreshProcess:
         self._errors.close()
 
 
-def batch_sizes_of(model):
-    """Batch sizes at which every endpoint of an export of this model is compared; fewer where one answer takes long."""
-    return LARGE_BATCH_SIZES if _is_large(model) else BATCH_SIZES
+def is_large(model):
+    """Whether one answer of a model takes long."""
+    from keras_perceiver.inspection import describe_model  # which draws runs, and those are exported by this package
+
+    return describe_model(model).flops >= LARGE
 
 
 def expected_answers(served, endpoints, examples):
@@ -90,8 +92,9 @@ def expected_answers(served, endpoints, examples):
     very numbers of the examples, the model is not asked again.
     """
     inputs, answers = dict.fromkeys(endpoints, examples), {}
+    forward = tf.function(served.forward, autograph=False) if is_large(served.model) else served.forward
     with tf.device("CPU"):  # a graphics card may multiply in fewer digits
-        live = _forward(served, examples)
+        live = _in_parts(forward, examples)
         answers["serving_default"] = _with_probabilities(served, live["logits"])
         if XLA in endpoints:
             answers[XLA] = answers["serving_default"]
@@ -104,7 +107,7 @@ def expected_answers(served, endpoints, examples):
             counts = [len(next(iter(clip.values()))) for clip in clips]
             whole = {name: np.concatenate([clip[name] for clip in clips]) for name in served.inputs}
             is_same = all(np.array_equal(whole[name], examples[name]) for name in served.inputs)
-            logits = (live if is_same else _forward(served, whole))["logits"]
+            logits = (live if is_same else _in_parts(forward, whole))["logits"]
             means = np.stack([part.mean(axis=0) for part in np.split(logits, np.cumsum(counts)[:-1])])
             answers["from_bytes"] = {**_with_probabilities(served, means), "valid": np.ones(len(files), bool)}
     return inputs, answers
@@ -180,16 +183,9 @@ def write_inputs(path, inputs):
     np.savez(path, **arrays)
 
 
-def _is_large(model):
-    from keras_perceiver.inspection import describe_model  # which draws runs, and those are exported by this package
-
-    return describe_model(model).flops >= LARGE
-
-
-def _forward(served, examples):
-    """`Served.forward` of any number of examples: `{output: (n, ..)}`."""
+def _in_parts(forward, examples):
+    """`forward` of any number of examples: `{output: (n, ..)}`."""
     count = len(next(iter(examples.values())))
-    forward = tf.function(served.forward, autograph=False) if _is_large(served.model) else served.forward
     parts = [
         forward({name: tf.constant(x[start : start + LIVE_BATCH]) for name, x in examples.items()})
         for start in range(0, count, LIVE_BATCH)

@@ -24,6 +24,20 @@ _FIRST_GUESS = {
     "num_self_attention_heads": 8,
 }
 
+# What helped pictures of some 30 pixels each way, and then sounds; how, is written down beside their recipes.
+_BEHIND_CONVOLUTIONS = {
+    "stem": "conv",
+    "stem_channels": 64,
+    "num_stem_layers": 2,
+    "num_latents": 16,
+    "latent_dim": 128,
+    "num_blocks": 2,
+    "num_cross_attends": 2,
+    "num_cross_attention_heads": 2,
+    "cross_attention_head_dim": 32,
+    "num_self_attention_layers": 2,
+}
+
 PRESETS = {
     **PAPER_PRESETS,
     # Ours, for a laptop: the shape of the paper's ImageNet model, fewer of everything, single pixels in front.
@@ -59,18 +73,9 @@ PRESETS = {
     "image": {
         "input_shape": (64, 64, 3),
         "num_classes": 10,
-        "stem": "conv",
-        "stem_channels": 64,
-        "num_stem_layers": 2,
+        **_BEHIND_CONVOLUTIONS,
         "positions": "fourier",
         "num_bands": 6,
-        "num_latents": 16,
-        "latent_dim": 128,
-        "num_blocks": 2,
-        "num_cross_attends": 2,
-        "num_cross_attention_heads": 2,
-        "cross_attention_head_dim": 32,
-        "num_self_attention_layers": 2,
         "num_self_attention_heads": 4,
     },
     # For sounds of any data set: what helped pictures, before a second of log-mel frames: some 400 bytes.
@@ -78,18 +83,9 @@ PRESETS = {
         "input_shape": {"audio": (96, 64, 1)},
         "num_classes": 10,
         "padding_mask": True,
-        "stem": "conv",
-        "stem_channels": 64,
-        "num_stem_layers": 2,
+        **_BEHIND_CONVOLUTIONS,
         "positions": "fourier",
         "num_bands": 8,
-        "num_latents": 16,
-        "latent_dim": 128,
-        "num_blocks": 2,
-        "num_cross_attends": 2,
-        "num_cross_attention_heads": 2,
-        "cross_attention_head_dim": 32,
-        "num_self_attention_layers": 2,
         "num_self_attention_heads": 8,
     },
     # For films with their sound; a first guess, to be tuned: the patches of both, and the paper's dropout of films.

@@ -182,13 +182,13 @@ def test_an_export_that_answers_otherwise_is_removed(tmp_path, monkeypatch):
 
 def test_the_gate_asks_large_models_less_and_no_model_twice_for_the_same(tmp_path, monkeypatch, exported):
     """Noise becomes other numbers in a file, whole numbers stay what they are."""
-    calls, real = [], parity._forward
+    calls, real = [], parity._in_parts
 
-    def counted(served, examples):
+    def counted(forward, examples):
         calls.append(len(examples["image"]))
-        return real(served, examples)
+        return real(forward, examples)
 
-    monkeypatch.setattr(parity, "_forward", counted)
+    monkeypatch.setattr(parity, "_in_parts", counted)
     assert exported[1].report["batch_sizes"] == [1, 2, 4]
     export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
     assert calls == [7, 7]

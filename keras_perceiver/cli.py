@@ -1,6 +1,7 @@
 """The `keras-perceiver` command: every verb is one call into the library with the same names."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -114,18 +115,28 @@ def predict(
     ] = None,
     as_json: AsJson = False,
 ):
-    """Ask an exported model about files."""
+    """Ask an exported model about files. One that cannot be read is named, and the code is 2 in the end."""
     connection = {"version": server_version, "timeout": timeout, "certificates": certificates}
     with library("export") as export:
         predictions = export.predict(saved_model, files, top=top, invert=invert, server=server, **given(connection))
     if as_json:
         print(json.dumps([asdict(p) for p in predictions], indent=2))
-        return
+    else:
+        table_console().print(_predictions_table(predictions))
+    unread = [p for p in predictions if p.problem]
+    for prediction in unread:
+        print(f"not read: {printable(prediction.file)}: {printable(prediction.problem)}", file=sys.stderr)
+    if unread:
+        print(f"{len(unread):,} of {len(predictions):,} files could not be read", file=sys.stderr)
+        raise typer.Exit(2)
+
+
+def _predictions_table(predictions):
     table = Table("file", "class", "probability")
     for prediction in predictions:
         for i, (name, p) in enumerate(zip(prediction.classes, prediction.probabilities, strict=True)):
             table.add_row(Text(printable(prediction.file if i == 0 else "")), Text(printable(name)), f"{p:.2%}")
-    table_console().print(table)
+    return table
 
 
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(launch)

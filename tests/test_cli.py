@@ -153,10 +153,17 @@ def test_an_output_folder_that_holds_another_run_is_refused(tiny_run):
     refused(run("train", "digits", *options), "seed: 3 there, 4 here", "--output")
 
 
-def test_an_unreadable_picture_is_refused(tiny_run, tmp_path):
+def test_an_unreadable_picture_is_refused_and_beside_others_it_is_named(tiny_run, pictures, tmp_path):
     (tmp_path / "a.png").write_text("no picture")
     export = tiny_run.read_json("metrics.json")["export"]
     refused(run("predict", export, tmp_path / "a.png"), "a.png", "readable picture")
+    result = run("predict", export, tmp_path / "a.png", pictures[0], "--json")
+    assert result.exit_code == 2
+    broken, answer = json.loads(result.stdout)
+    assert broken["classes"] == []
+    assert len(answer["classes"]) == 3
+    assert "a.png" in result.stderr
+    assert "1 of 2 files could not be read" in result.stderr
 
 
 def test_a_folder_that_is_no_saved_model_is_refused(tmp_path):

@@ -64,7 +64,7 @@ def derive_batching(timings, cpus, *, pad):
         alone = min(rows[0]["median"] / rows[0]["batch_size"] for rows in models)  # of an example, in milliseconds
         slowest = max(size * rows[-1]["median"] / rows[-1]["batch_size"] for rows in models)  # of a whole batch
         wait = min(max(round(500 * alone), MIN_WAIT), MAX_WAIT)
-        queue = max(2 * cpus, math.floor(1000 * LONGEST_QUEUE * cpus / slowest))
+        queue = max(cpus, math.floor(1000 * LONGEST_QUEUE / slowest))  # a batch was timed with all processors
     sizes = tuple(sorted({*BATCH_SIZES, size})) if pad else ()
     return Batching(size, wait, queue, cpus, sizes, "benchmark" if timings else "assumed, not measured")
 

@@ -85,7 +85,7 @@ class ServedModel:
             is_array = isinstance(value, np.ndarray) and value.dtype.kind == "f"
             finite = not is_array or bool(np.isfinite(value).all())
             require(finite, f"The input `{name}` must be finite: no NaN and no infinity")
-        answers = []
+        answers, like = [], None
         for start in range(0, counts.pop(), BATCH):
             some = {name: value[start : start + BATCH] for name, value in inputs.items()}
             answer, rows = self._patiently(some, signature), len(next(iter(some.values())))
@@ -93,6 +93,10 @@ class ServedModel:
             legal = bool(shapes) and all(shape[:1] == (rows,) for shape in shapes.values())
             rule = f"The server {self.server!r} must answer with a row for each of {rows} examples"
             require(legal, rule, shapes=shapes)
+            rest = {key: shape[1:] for key, shape in shapes.items()}
+            like = like or rest
+            rule = f"The server {self.server!r} must answer alike all the time; did it load another version meanwhile?"
+            require(rest == like, rule, first=like, now=rest, repair="Name a version, or its label, and ask again.")
             answers.append(answer)
         return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
@@ -112,6 +116,16 @@ class ServedModel:
                     ) from error
                 time.sleep(pause)
                 wait = min(2 * wait, LONGEST_WAIT)
+
+
+def _whole(answer, until):
+    """The bytes of an answer; a socket's own limit is for each of its parts, however many there are."""
+    parts = []
+    while part := answer.read1(2**16):
+        parts.append(part)
+        if time.monotonic() > until:
+            raise TimeoutError("It came too slowly.")
+    return b"".join(parts)
 
 
 def _has_port(url):
@@ -190,15 +204,19 @@ def _rest(url, name, version, roots):
         return [{"b64": base64.b64encode(file).decode()} for file in value]
 
     def ask(inputs, signature, seconds):
+        until = time.monotonic() + seconds
         content = {"signature_name": signature, "inputs": {key: plain(value) for key, value in inputs.items()}}
         request = urllib.request.Request(
             address, json.dumps(content).encode(), {"Content-Type": "application/json"}, method="POST"
         )
         try:
             with urllib.request.urlopen(request, timeout=seconds, context=context) as answer:
-                outputs = json.load(answer)["outputs"]
+                outputs = json.loads(_whole(answer, until))["outputs"]
         except urllib.error.HTTPError as error:
-            said = f"{error.code}: {error.read(1000).decode(errors='replace')}"
+            try:
+                said = f"{error.code}: {error.read1(1000).decode(errors='replace')}"
+            except (OSError, http.client.HTTPException) as other:
+                said = f"{error.code}: {other}"
             if error.code in (429, 503):
                 raise Unavailable(said) from error
             raise InputError(f"The server at {url.netloc} did not answer for the model {name!r}. {said}") from error

@@ -5,6 +5,7 @@ imported here, so that an artefact which needs them fails. A request is a line o
 stdout.
 """
 
+import importlib.util
 import json
 import os
 import sys
@@ -15,6 +16,9 @@ import numpy as np
 FORBIDDEN = {"saved_model": ("keras_perceiver", "keras"), "litert": ("keras_perceiver", "keras", "tensorflow")}
 
 
+C_API = " by the C API"  # behind the name of an endpoint of a SavedModel: loaded and run as a server does
+
+
 def saved_model(folder, threads):
     """`endpoint -> function of {input: array}` of a SavedModel; the number of threads is set once a process."""
     import tensorflow as tf
@@ -23,8 +27,12 @@ def saved_model(folder, threads):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     loaded = tf.saved_model.load(folder)
+    sessions = []  # one, where an endpoint is asked for by the C API
 
     def endpoint(name):
+        if name.endswith(C_API):
+            sessions[:] = sessions or [_server_session(folder)]
+            return sessions[0].endpoint(name.removesuffix(C_API))
         function = loaded.signatures[name]
         specs = function.structured_input_signature[1]
 
@@ -36,6 +44,15 @@ def saved_model(folder, threads):
         return run
 
     return endpoint, f"tensorflow {tf.__version__}"
+
+
+def _server_session(folder):
+    """`ServerSession`, from the file beside this one."""
+    path = os.path.join(os.path.dirname(__file__), "server_session.py")
+    spec = importlib.util.spec_from_file_location("server_session", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ServerSession(folder)
 
 
 def litert(folder, threads):
@@ -105,7 +122,7 @@ def answer(formats, request):
     if "outputs" in request:
         outputs = {}
         for name in request["endpoints"]:
-            for key, value in rows(endpoint(name), inputs[name], request["batch_sizes"]).items():
+            for key, value in rows(endpoint(name), inputs[name], request["batch_sizes"][name]).items():
                 outputs[f"{name}/{key}"] = value
         np.savez(request["outputs"], **outputs)
         return {"runtime": runtime}

@@ -164,7 +164,7 @@ def _measured(served, folder, examples, figure, limits):
     while count > sum(sizes):
         sizes.append(min(BATCH, count - sum(sizes)))
     inputs, expected = expected_answers(served, ["serving_default"], examples)
-    report, answers = compare("litert", folder, inputs, expected, limits.tolerance, sizes)
+    report, answers = compare("litert", folder, inputs, expected, limits.tolerance, {"serving_default": sizes})
     require_parity(report, "The LiteRT file")
     live, found = expected["serving_default"]["logits"], answers["serving_default"]["logits"]
     name = "accuracy or mean average precision"
@@ -197,13 +197,14 @@ def _measured(served, folder, examples, figure, limits):
 
 def _latency(folder, examples, threads):
     """Milliseconds of one example: `median`, `p90`, `p99`, and `calls`, how many were timed."""
-    (timing,) = time_export(folder, "litert", threads, [1], SECONDS, examples)
+    one = {name: values[:1] for name, values in examples.items()}
+    (timing,) = time_export(folder, "litert", threads, [1], SECONDS, one)
     return {name: getattr(timing, name) for name in ("median", "p90", "p99", "calls")}
 
 
 @contextmanager
 def _quietly():
-    """Holds back what the converter prints past Python; it is shown where it fails."""
+    """Holds back what the converter prints past Python: progress, and warnings of its own interpreter."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,8 +18,8 @@ from keras_perceiver.export import fresh_process
 from keras_perceiver.export.endpoints import XLA, read_clips
 
 BATCH_SIZES = (1, 2, 4)  # of the examples that are compared, one batch after the other
-LARGE = 100e9  # FLOPs of a forward pass, which then takes seconds, and is asked at
-LARGE_BATCH_SIZES = (1, 2)  # and in a graph, as operators one by one take ten times as long
+LARGE = 100e9  # FLOPs of a forward pass, which then takes seconds; `batch_sizes_of` asks for fewer of them
+LARGE_BATCH_SIZES = (1, 2)
 LIVE_BATCH = 32  # examples that the live model is given at once: bounds memory
 REPORT = "parity.json"  # beside the artefact
 
@@ -29,6 +30,7 @@ class FreshProcess:
     _running: ClassVar[dict] = {}  # by format and threads: it takes seconds to start, and stays until Python ends
 
     def __init__(self, artefact_format):
+        self._one_at_a_time = threading.Lock()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
         self._process = subprocess.Popen(
             [sys.executable, "-P", fresh_process.__file__, artefact_format],
@@ -54,12 +56,17 @@ class FreshProcess:
         Raises:
             InputError: where the artefact cannot be loaded or run there.
         """
-        try:
-            # The process stays in the folder in which it was started.
-            print(json.dumps({"folder": str(Path(folder).resolve()), **request}), file=self._process.stdin, flush=True)
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+        # The process stays in the folder in which it was started.
+        said = json.dumps({"folder": str(Path(folder).resolve()), **request})
+        with self._one_at_a_time:
+            try:
+                print(said, file=self._process.stdin, flush=True)
+                line = self._process.stdout.readline()
+            except BrokenPipeError:
+                line = ""
+            except BaseException:  # nobody waits for this answer any more, nor may it be taken for the next one's
+                self._process.kill()
+                raise
         if not line:
             self._errors.seek(0)
             last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
@@ -85,6 +92,17 @@ def is_large(model):
     return describe_model(model).flops >= LARGE
 
 
+def batch_sizes_of(model, endpoints):
+    """`{endpoint: sizes of the batches that are compared}`.
+
+    All endpoints run one function of the model; where that takes long, `serving_default` alone is asked for more than
+    one example.
+    """
+    if not is_large(model):
+        return dict.fromkeys(endpoints, BATCH_SIZES)
+    return {name: LARGE_BATCH_SIZES if name == "serving_default" else (1,) for name in endpoints}
+
+
 def expected_answers(served, endpoints, examples):
     """What the live model answers to raw examples: `({endpoint: inputs}, {endpoint: {output: (n, ..)}})`.
 
@@ -92,7 +110,9 @@ def expected_answers(served, endpoints, examples):
     very numbers of the examples, the model is not asked again.
     """
     inputs, answers = dict.fromkeys(endpoints, examples), {}
-    forward = tf.function(served.forward, autograph=False) if is_large(served.model) else served.forward
+    forward = served.forward
+    if is_large(served.model):  # operators one by one take ten times as long as in a graph
+        forward = tf.function(forward, autograph=False)
     with tf.device("CPU"):  # a graphics card may multiply in fewer digits
         live = _in_parts(forward, examples)
         answers["serving_default"] = _with_probabilities(served, live["logits"])
@@ -119,9 +139,9 @@ def compare(artefact_format, folder, inputs, expected, tolerance, batch_sizes):
     Args:
         artefact_format: "saved_model" or "litert".
         folder: of the artefact.
-        inputs, expected: see `expected_answers`.
+        inputs, expected: see `expected_answers`; where there are more than are asked for, the first ones.
         tolerance: of the largest difference of an output, as a share of its largest value.
-        batch_sizes: their sum is the number of examples.
+        batch_sizes: `{endpoint: sizes}`, one batch after the other.
 
     Returns:
         A report that JSON can hold, with `passed`, and the answers, `{endpoint: {output: (n, ..)}}`.
@@ -134,7 +154,7 @@ def compare(artefact_format, folder, inputs, expected, tolerance, batch_sizes):
             endpoints=list(expected),
             inputs=str(path),
             outputs=str(outputs),
-            batch_sizes=list(batch_sizes),
+            batch_sizes=batch_sizes,
         )
         answers = {}
         with np.load(outputs, allow_pickle=False) as file:
@@ -142,14 +162,17 @@ def compare(artefact_format, folder, inputs, expected, tolerance, batch_sizes):
                 endpoint, name = key.split("/")
                 answers.setdefault(endpoint, {})[name] = file[key]
     found = {
-        endpoint: {name: _difference(answers[endpoint].get(name), value) for name, value in outputs.items()}
+        endpoint: {
+            name: _difference(answers[endpoint].get(name), value[: sum(batch_sizes[endpoint])])
+            for name, value in outputs.items()
+        }
         for endpoint, outputs in expected.items()
     }
     relative = [difference["relative"] for outputs in found.values() for difference in outputs.values()]
     report = {
         "passed": bool(np.all(np.isfinite(relative)) and max(relative) <= tolerance),
         "tolerance": tolerance,
-        "batch_sizes": list(batch_sizes),
+        "batch_sizes": {endpoint: list(sizes) for endpoint, sizes in batch_sizes.items()},
         "runtime": said["runtime"],
         "endpoints": found,
     }

@@ -17,11 +17,15 @@ BATCH = 64  # files at once: bounds memory
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one file: `classes`, the best ones first, and their `probabilities`."""
+    """What a model says of one file: `classes`, the best ones first, and their `probabilities`.
+
+    Of a file that cannot be read there are none, and `problem` says why.
+    """
 
     file: str
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    problem: str | None = None
 
 
 class SavedClassifier:
@@ -62,13 +66,19 @@ class SavedClassifier:
         """As `logits`, as probabilities: each row sums to one, unless an example may have several labels."""
         return self._answer(inputs)["probabilities"]
 
-    def probabilities_of(self, files, **options):
-        """(files, classes) of files; `options` are of their reader. The logits of several clips of one are averaged."""
-        kind, shape = self.modality, self.input_shape
-        if kind.clip is None:
-            return self.probabilities(np.stack([kind.read(file, shape, **options) for file in files]))
-        clips = (read_clips(kind, shape, file, **options) for file in files)
-        means = tf.stack([self.logits(clip).mean(axis=0) for clip in clips])
+    def read(self, file, **options):
+        """A file as the model is asked about it, `{input: (K, ..)}`: its K clips, or the whole of it.
+
+        Raises:
+            InputError: where it cannot be read; `options` are of the modality's reader.
+        """
+        return read_clips(self.modality, self.input_shape, file, **options)
+
+    def probabilities_of(self, files):
+        """(files, classes) of files as `read` returns them; the logits of several clips of one are averaged."""
+        if self.modality.clip is None:
+            return self.probabilities({name: np.concatenate([f[name] for f in files]) for name in files[0]})
+        means = tf.stack([self.logits(clips).mean(axis=0) for clips in files])
         return (tf.nn.sigmoid(means) if self.is_multi_label else tf.nn.softmax(means)).numpy()
 
     def _answer(self, inputs):
@@ -76,6 +86,11 @@ class SavedClassifier:
         inputs = inputs if isinstance(inputs, dict) else fields(np.asarray(inputs))
         inputs = inputs if isinstance(inputs, dict) else {next(iter(specs)): inputs}
         arrays = {name: tf.cast(inputs[name], dtype).numpy() for name, (_, dtype) in specs.items()}
+        for name, (shape, _) in specs.items():
+            found = arrays[name].shape
+            require(
+                found[1:] == tuple(shape), f"`{name}` must be of shape (B, {', '.join(map(str, shape))})", shape=found
+            )
         answer, expected = self._ask(arrays), (len(next(iter(arrays.values()))), len(self.class_names))
         shapes = {name: np.shape(answer.get(name)) for name in ("logits", "probabilities")}
         legal = all(shape == expected for shape in shapes.values())
@@ -99,7 +114,7 @@ class SavedClassifier:
 
 
 def predict(saved_model, files, *, top=3, invert=False, server=None, **connection):
-    """The best classes for each file.
+    """The best classes for each file. One that cannot be read costs the others nothing: its `problem` is said.
 
     Args:
         saved_model: folder of a SavedModel, see `SavedClassifier`.
@@ -110,19 +125,29 @@ def predict(saved_model, files, *, top=3, invert=False, server=None, **connectio
 
     Returns:
         A list of `Prediction`, one per file.
+
+    Raises:
+        InputError: where no file can be read, the model cannot be asked, or an argument is illegal.
     """
     require_positive(top=top)
     require(len(files) > 0, "`files` must name at least one file", files=list(files))
     model = SavedClassifier(saved_model, server, **connection)
     is_picture = model.modality.name == "image"
     require(is_picture or not invert, "`invert` is for models of pictures", modality=model.modality.name)
-    options, rows = ({"invert": invert} if is_picture else {}), []
+    options, found = ({"invert": invert} if is_picture else {}), {}
     for start in range(0, len(files), BATCH):
-        some = files[start : start + BATCH]
-        rows += list(model.probabilities_of(some, **options))
-    predictions = []
-    for file, row in zip(files, rows, strict=True):
-        best = np.argsort(-row, kind="stable")[:top]
-        classes = tuple(model.class_names[i] for i in best)
-        predictions.append(Prediction(str(file), classes, tuple(float(row[i]) for i in best)))
-    return predictions
+        read = {}
+        for number, file in enumerate(files[start : start + BATCH], start):
+            try:
+                read[number] = model.read(file, **options)
+            except InputError as error:
+                found[number] = Prediction(str(file), problem=str(error))
+        rows = model.probabilities_of(list(read.values())) if read else ()
+        for number, row in zip(read, rows, strict=True):
+            best = np.argsort(-row, kind="stable")[:top]
+            classes = tuple(model.class_names[i] for i in best)
+            found[number] = Prediction(str(files[number]), classes, tuple(float(row[i]) for i in best))
+    problems = [prediction.problem for prediction in found.values() if prediction.problem]
+    if len(problems) == len(files):
+        raise InputError(problems[0] if len(files) == 1 else f"None of {len(files)} files can be read. {problems[0]}")
+    return [found[number] for number in range(len(files))]

@@ -83,7 +83,7 @@ def write_serving_config(
     before = _read(shelf / MODELS, model_server_config_pb2, text_format)
     models, said = choose_versions(found, before, canary=canary, stable=stable, retire=retire)
     folders = [shelf / name / str(number) for name, model in models.items() for number in sorted(model.versions)]
-    xla = any(XLA in read_description(folder, "saved_model").get("endpoints", ()) for folder in folders)
+    xla = any(XLA in _endpoints(folder, notes) for folder in folders)
     memory = memory or _memory(folders)
     require_positive(memory=memory)
     timings = [] if benchmark is None else read_timings(benchmark, set(models))
@@ -117,6 +117,15 @@ def parse_versions(option, values):
         require(legal, f"`{option}` must be NAME=VERSION, once for a name", **{option: value})
         parsed[name] = int(version)
     return parsed
+
+
+def _endpoints(folder, notes):
+    """Those that the description of an export names; of none where somebody else has made it."""
+    try:
+        return read_description(folder, "saved_model").get("endpoints", ())
+    except InputError:
+        notes.append(f"{folder} was not exported by keras-perceiver; it is served as it is")
+        return ()
 
 
 def _packages():

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ DESCRIPTION = (
 )
 MODEL_CARD = "README.md"
 LITERT_FILE = "model.tflite"
+UNFINISHED = ".unfinished-"  # before the name of a folder that is being written
+ABANDONED = 24 * 3600  # seconds after which nobody writes it any more: its process was killed
+VERSION = r"0|[1-9][0-9]*"  # the name of a version's folder
 ARTEFACTS = {"saved_model.pb": "saved_model", LITERT_FILE: "litert"}  # the file by which a format is known
 
 
@@ -63,7 +67,7 @@ def check_name(name):
 
 def versions(home):
     """The versions that lie in the folder of a model, ascending."""
-    return sorted(int(p.name) for p in Path(home).iterdir() if p.is_dir() and p.name.isdigit())
+    return sorted(int(p.name) for p in Path(home).iterdir() if p.is_dir() and re.fullmatch(VERSION, p.name))
 
 
 def find_export(folder, argument="model"):
@@ -100,15 +104,20 @@ def read_description(folder, artefact_format):
 def new_version(shelf, name):
     """A folder to write the next version of a model into, beside its place; it is renamed into it when all went well.
 
-    Yields a `pathlib.Path`, and a list that then holds the version's. Whatever is raised leaves nothing behind.
+    Yields a `pathlib.Path`, and a list that then holds the version's. Whatever is raised leaves nothing behind; what a
+    process that was killed has left is removed a day later.
 
     Raises:
-        InputError: where the shelf cannot be written to, as on a full disk.
+        InputError: where the shelf cannot be written to, as on a full disk, or the model's place on it is a link.
     """
     home, temporary, published = Path(shelf) / name, None, []
+    require(not home.is_symlink(), "A model's folder on the shelf must not be a link", folder=str(home))
     try:
         home.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=home))
+        for left in home.glob(f"{UNFINISHED}*"):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=home))
         yield temporary, published
         temporary.chmod(0o755)
         published.append(_publish(temporary, home))
@@ -119,8 +128,8 @@ def new_version(shelf, name):
         if problem is None:
             raise
         raise InputError(
-            f"`shelf` must be writable, with room for a model. ({problem}) Received: shelf={str(shelf)!r}. What was "
-            "there stays; the same command exports again."
+            f"`shelf` must be writable, with room for a model, and so must {tempfile.gettempdir()}. ({problem}) "
+            f"Received: shelf={str(shelf)!r}. What was there stays; the same command exports again."
         ) from error
 
 
@@ -138,7 +147,8 @@ def marked_version(shelf, name, mark):
 def _publish(temporary, home):
     """Renames a finished export to the next version; another process may be doing the same."""
     while True:
-        version = home / str(max(versions(home), default=0) + 1)
+        taken = [int(p.name) for p in home.iterdir() if re.fullmatch(VERSION, p.name)]  # by a file too
+        version = home / str(max(taken, default=0) + 1)
         try:
             os.rename(temporary, version)  # fails where the folder exists and is not empty
         except OSError:

@@ -126,7 +126,7 @@ def imagenet(folder, preset, rounds):
     kernel = model.get_layer("logits").kernel
     kernel.assign(np.random.default_rng(0).normal(size=kernel.shape, scale=0.03))
     names, shelf = [str(i) for i in range(model.output_shape[-1])], folder / "shelf"
-    pictures = {"image": np.random.default_rng(0).uniform(0, 255, (2, *model.input_shape[1:])).astype(np.float32)}
+    pictures = {"image": np.random.default_rng(0).integers(0, 256, (2, *model.input_shape[1:])).astype(np.float32)}
     seconds = {}
     began = time.perf_counter()
     saved = export_saved_model(model, preset, names, shelf=shelf, examples=pictures)

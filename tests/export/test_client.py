@@ -224,6 +224,23 @@ def test_an_answer_that_breaks_off_is_asked_for_again_and_then_given_up(half_clo
         ServedModel(f"http://{half_closed.address}", "animals", attempts=3).ask(images(1))
 
 
+def test_an_answer_that_trickles_is_given_up_at_the_deadline(rest_double, monkeypatch):
+    """Each part comes in time, all of them together do not."""
+    rest_double.answer = lambda inputs: {"logits": np.zeros((1, 100))}
+    clock = iter(range(1000))
+    monkeypatch.setattr(client.time, "monotonic", lambda: float(next(clock)))
+    with pytest.raises(InputError, match=r"must answer in time.*too slowly"):
+        ServedModel(rest_double.address, "animals", timeout=2.0).ask(images(1))
+
+
+def test_a_server_that_takes_another_version_between_two_requests_is_noticed(double, monkeypatch):
+    monkeypatch.setattr(client, "BATCH", 2)
+    widths = iter((3, 4))
+    double.answer = lambda inputs: {"logits": np.zeros((len(inputs["image"]), next(widths)))}
+    with pytest.raises(InputError, match=r"must answer alike.*first=\{'logits': \(3,\)\}, now=\{'logits': \(4,\)\}"):
+        ServedModel(double.address, "animals").ask(images(4))
+
+
 def test_a_server_that_comes_late_is_met(double):
     """gRPC itself waits a second after a connection that failed: longer than our first attempts."""
     spare = socket.create_server(("127.0.0.1", 0))

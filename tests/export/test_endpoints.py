@@ -1,12 +1,10 @@
 """What a SavedModel answers at each endpoint, to what is good, bad and empty; and what lies beside it."""
 
-import ctypes
 import io
 import json
 import resource
 import struct
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +15,8 @@ from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, normalize_pixels, read_image
 from keras_perceiver.export import export_saved_model, fresh_process, parity, saved_model
 from keras_perceiver.export.endpoints import XLA, Served, in_float32, noise
+from keras_perceiver.export.fresh_process import C_API
+from keras_perceiver.export.server_session import ServerSession
 from keras_perceiver.export.warm_up import BATCH_SIZES, WARM_UP
 from tests.layer_checks import thorough
 from tests.small_classifier import NAMES, SHAPE, small_classifier
@@ -119,20 +119,21 @@ def test_the_graph_holds_neither_python_nor_xla(exported):
     assert not [f for f in functions if f.attr["_XlaMustCompile"].b]
 
 
-def test_tensorflows_c_api_loads_it_as_the_server_does(exported):
-    (path,) = Path(tf.__file__).parent.glob("libtensorflow_cc.so.*")
-    library = ctypes.CDLL(str(path))
-    for name in ("TF_NewStatus", "TF_NewGraph", "TF_NewSessionOptions", "TF_LoadSessionFromSavedModel"):
-        getattr(library, name).restype = ctypes.c_void_p
-    pointer = ctypes.c_void_p
-    status, graph = pointer(library.TF_NewStatus()), pointer(library.TF_NewGraph())
-    options, tags = pointer(library.TF_NewSessionOptions()), (ctypes.c_char_p * 1)(b"serve")
-    folder = str(exported[1].folder).encode()
-    session = library.TF_LoadSessionFromSavedModel(options, None, folder, tags, 1, graph, None, status)
-    assert library.TF_GetCode(status) == 0
-    assert session
-    library.TF_GraphOperationByName.restype = ctypes.c_void_p
-    assert library.TF_GraphOperationByName(graph, b"from_bytes_encoded")
+def test_the_c_api_answers_as_python_does_and_says_what_is_wrong(exported, endpoint, tmp_path):
+    """The loader of the server: arrays and files in, each endpoint's answers out."""
+    session, images = ServerSession(exported[1].folder), pixels(3)
+    files = [encoded(Image.fromarray(image[..., 0].astype(np.uint8)), "PNG") for image in images]
+    asked = {"serving_default": {"image": images}, "embed": {"image": images}, "from_bytes": {"encoded": files}}
+    for name, inputs in asked.items():
+        answer = session.endpoint(name)(inputs)
+        expected = endpoint(name, **{key: tf.constant(value) for key, value in inputs.items()})
+        assert set(answer) == set(expected)
+        for key, value in answer.items():
+            np.testing.assert_allclose(value, expected[key], rtol=1e-5, atol=1e-6)
+    with pytest.raises(RuntimeError, match=r"shape|Matrix|Incompatible"):
+        session.endpoint("serving_default")({"image": images[:, :-1]})
+    with pytest.raises(RuntimeError, match="SavedModel"):
+        ServerSession(tmp_path)
 
 
 def test_warm_up_has_a_request_for_each_endpoint_and_batch_size(exported, endpoint):
@@ -159,7 +160,8 @@ def test_what_lies_beside_the_graph_says_what_it_is(exported):
     assert description["provenance"]["metrics"] == {"accuracy": 0.75}
     report = json.loads((folder / "assets.extra" / "parity.json").read_text())
     assert report["passed"]
-    assert set(report["endpoints"]) == {"serving_default", "from_bytes", "embed"}
+    names = {"serving_default", "from_bytes", "embed"}
+    assert set(report["endpoints"]) == names | {name + C_API for name in names}
     card = (folder / "README.md").read_text()
     for part in ("# animals", "zebra", "zoo", "CC0", '"accuracy": 0.75', '"seed": 7', "`from_bytes`", "`embed`"):
         assert part in card
@@ -189,13 +191,16 @@ def test_the_gate_asks_large_models_less_and_no_model_twice_for_the_same(tmp_pat
         return real(forward, examples)
 
     monkeypatch.setattr(parity, "_in_parts", counted)
-    assert exported[1].report["batch_sizes"] == [1, 2, 4]
+    names = ("serving_default", "from_bytes", "embed")
+    others = {name + C_API: [1] for name in names}
+    assert exported[1].report["batch_sizes"] == {**{name: [1, 2, 4] for name in names}, **others}
     export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
     assert calls == [7, 7]
     monkeypatch.setattr(parity, "LARGE", 1)
     export = export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path, examples={"image": pixels(1)})
     assert calls[2:] == [3]
-    assert export.report["batch_sizes"] == [1, 2]
+    others = {"serving_default" + C_API: [1]}
+    assert export.report["batch_sizes"] == {"serving_default": [1, 2], "from_bytes": [1], "embed": [1], **others}
 
 
 def test_noise_of_films_with_sound_is_pixels_and_samples():

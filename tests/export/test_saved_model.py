@@ -1,9 +1,11 @@
 """The SavedModel: the live model's numbers from raw pixels, in a process without this package."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import normalize_pixels
 from keras_perceiver.export import SavedClassifier, export_saved_model, predict
+from keras_perceiver.export.shelf import new_version
 from tests.small_classifier import NAMES, small_classifier
 
 ANSWER = """
@@ -115,7 +118,47 @@ def test_predictions_name_the_best_classes_of_each_file(exported, tmp_path, monk
     np.testing.assert_allclose([p.probabilities[0] for p in many], np.tile(expected, 17), rtol=1e-5)
 
 
+def test_a_file_that_cannot_be_read_costs_the_others_nothing(exported, tmp_path):
+    from PIL import Image
+
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for file, image in zip(files, pixels(3), strict=True):
+        Image.fromarray(image[..., 0].astype(np.uint8)).save(file)
+    alone = predict(exported[1].folder, [files[0], files[2]])
+    files[1].write_bytes(files[1].read_bytes()[:40])
+    answers = predict(exported[1].folder, files)
+    for answer, expected in zip(answers[::2], alone, strict=True):
+        assert answer.classes == expected.classes
+        np.testing.assert_allclose(answer.probabilities, expected.probabilities, rtol=1e-5)
+        assert answer.problem is None
+    assert answers[1].classes == ()
+    assert "1.png" in answers[1].problem
+    with pytest.raises(InputError, match="None of 2 files can be read"):
+        predict(exported[1].folder, [files[1], tmp_path / "nowhere.png"])
+
+
+def test_what_was_killed_is_removed_a_day_later_and_versions_follow_each_other(tmp_path):
+    home = tmp_path / "animals"
+    for name, hours in (("old", 25), ("new", 1)):
+        folder = home / f".unfinished-{name}"
+        folder.mkdir(parents=True)
+        os.utime(folder, times=[time.time() - 3600 * hours] * 2)
+    (home / "3").write_text("a file in the place of a version")
+    (home / "²").mkdir()
+    with new_version(tmp_path, "animals") as (first, published), new_version(tmp_path, "animals") as (second, later):
+        for folder in (first, second):
+            (folder / "content").write_text(folder.name)
+    assert sorted(path.name for path in home.iterdir()) == [".unfinished-new", "3", "4", "5", "²"]
+    assert [path.name for path in (*later, *published)] == ["4", "5"]
+    assert (home / "5" / "content").read_text() == first.name
+    (tmp_path / "link").symlink_to(home)
+    with pytest.raises(InputError, match="must not be a link"), new_version(tmp_path, "link"):
+        pass
+
+
 def test_what_is_no_export_is_refused(tmp_path, exported):
+    with pytest.raises(InputError, match=r"`image` must be of shape \(B, 5, 7, 1\).*shape=\(2, 5, 7\)"):
+        SavedClassifier(exported[1].folder).logits(np.zeros((2, 5, 7)))
     with pytest.raises(InputError, match="`saved_model` must be a folder"):
         SavedClassifier(tmp_path / "nowhere")
     with pytest.raises(InputError, match="`saved_model` must be the folder of a SavedModel"):

@@ -125,6 +125,8 @@ def _whole(answer, until):
         parts.append(part)
         if time.monotonic() > until:
             raise TimeoutError("It came too slowly.")
+    if answer.length:  # what is still missing
+        raise http.client.IncompleteRead(b"".join(parts), answer.length)
     return b"".join(parts)
 
 

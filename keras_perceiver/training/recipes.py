@@ -1,6 +1,7 @@
 """How a model is trained: everything that is not the model, as data, and what Keras needs of it."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import keras
@@ -62,7 +63,8 @@ class Recipe:
         scale_range, rotation_axis, jitter_std: see `augment_points`; none by default.
         fade_share: see `augment_audio`; none by default.
         time_masks, frequency_masks, time_mask_share, frequency_mask_share: see `spec_augment`; none by default.
-        max_steps: where it is given, data of which `epochs` would take more steps are trained on in fewer epochs.
+        min_steps, max_steps: where they are given, data of which `epochs` would take fewer steps are trained on in more
+            epochs, and data of which they would take more in fewer.
         crop_from_epochs: random crops are left out where an example is seen less often: a model that sees each picture
             a few times learns more from it whole.
         jit_compile: whether XLA compiles the training step; worth its seconds but for the shortest runs.
@@ -106,6 +108,7 @@ class Recipe:
     frequency_masks: int = 0
     time_mask_share: float = 0.2
     frequency_mask_share: float = 0.2
+    min_steps: int | None = None
     max_steps: int | None = None
     crop_from_epochs: int = 0
     jit_compile: bool = True
@@ -147,7 +150,7 @@ class Recipe:
         ):
             value = getattr(self, name)
             require(low <= value <= high, f"`{name}` must be a number in [{low}, {high}]", **{name: value})
-        for name in ("max_steps", "patience"):
+        for name in ("min_steps", "max_steps", "patience"):
             if getattr(self, name) is not None:
                 require_positive(**{name: getattr(self, name)})
         require_positive(steps_per_execution=self.steps_per_execution)
@@ -224,13 +227,15 @@ class Recipe:
     def resolved(self, num_examples, **overrides):
         """The recipe of a run on that many examples: with overrides, and within its steps.
 
-        `batch_size` is at most the number of examples, `epochs` are as many as `max_steps` leaves, and there are no
-        crops in fewer epochs than `crop_from_epochs`; unless they are given.
+        `batch_size` is at most the number of examples, `epochs` are as many as `min_steps` asks for and `max_steps`
+        leaves, and there are no crops in fewer epochs than `crop_from_epochs`; unless they are given.
         """
         recipe = self.replaced(batch_size=min(self.batch_size, num_examples)).replaced(**overrides)
-        if recipe.max_steps is not None and overrides.get("epochs") is None:
-            affordable = recipe.max_steps * recipe.batch_size // num_examples
-            recipe = recipe.replaced(epochs=max(1, min(recipe.epochs, affordable)))
+        if overrides.get("epochs") is None:
+            steps = max(1, num_examples // recipe.batch_size)
+            least = math.ceil((recipe.min_steps or 0) / steps)
+            most = math.inf if recipe.max_steps is None else recipe.max_steps * recipe.batch_size // num_examples
+            recipe = recipe.replaced(epochs=max(1, min(max(recipe.epochs, least), most)))
         if recipe.epochs < recipe.crop_from_epochs and overrides.get("crop_min_area") is None:
             recipe = recipe.replaced(crop_min_area=1.0)
         return recipe

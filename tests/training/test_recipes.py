@@ -133,6 +133,16 @@ def test_a_recipe_stays_within_its_steps_unless_epochs_are_given():
     assert recipe.resolved(50, batch_size=64).batch_size == 64  # asked for: refused where it is used
 
 
+def test_few_examples_are_seen_more_often_unless_epochs_are_given():
+    recipe = Recipe(**{**LEGAL, "epochs": 100, "batch_size": 16}, min_steps=2000, max_steps=6000)
+    assert recipe.resolved(97).epochs == 334  # of six steps
+    assert recipe.resolved(320).epochs == 100  # of twenty
+    assert recipe.resolved(97, epochs=3).epochs == 3
+    assert recipe.resolved(5).epochs == 2000
+    assert recipe.resolved(5, batch_size=16).epochs == 2000
+    assert recipe.resolved(3200).epochs == 30
+
+
 def test_crops_are_left_out_where_pictures_are_seen_a_few_times_unless_they_are_asked_for():
     recipe = Recipe(
         **{**LEGAL, "epochs": 100, "batch_size": 64}, max_steps=1000, crop_min_area=0.6, crop_from_epochs=20
@@ -146,7 +156,14 @@ def test_crops_are_left_out_where_pictures_are_seen_a_few_times_unless_they_are_
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("flip_rate", 1.5), ("crop_min_area", -0.1), ("cut_mix", 2), ("rand_augment_layers", -1), ("max_steps", 0)],
+    [
+        ("flip_rate", 1.5),
+        ("crop_min_area", -0.1),
+        ("cut_mix", 2),
+        ("rand_augment_layers", -1),
+        ("max_steps", 0),
+        ("min_steps", 0),
+    ],
 )
 def test_an_illegal_augmentation_is_refused_by_name(name, value):
     with pytest.raises(InputError, match=f"`{name}` must be .*Received: {name}={value}"):

@@ -14,7 +14,6 @@ from keras_perceiver.data.source import slug
 from keras_perceiver.inspection import Description, describe_model
 from keras_perceiver.layers import CrossAttention
 from keras_perceiver.models import NETWORKS, build_classifier, build_encoder
-from keras_perceiver.studies.compiled import keep_compiled
 from keras_perceiver.studies.costs import COSTS, Costs, read_costs
 from keras_perceiver.studies.questions import QUESTIONS, Arm
 from keras_perceiver.studies.report import ArmResult, StudyResult
@@ -121,7 +120,6 @@ def study(
     """
     require_one_of(QUESTIONS, question=question)
     require_positive(seeds=seeds)
-    keep_compiled()
     console = console or Console()
     settings = Settings.of(data, source, preprocess, preset, recipe)
     loaded = settings.load(console)

@@ -27,10 +27,11 @@ MAX_FILE_BYTES = 2**26  # 64 MiB: text takes up to twenty times its size while t
 MAX_ARRAY_BYTES = 2**28  # 256 MiB of the arrays in a compressed file
 MIN_SCALE = 1e-30  # of coordinates about their mean: below it, and above its inverse, float32 has too few digits
 
-# How many elements of each kind the header of a file promises.
+# How many elements of each kind the header of a file promises. Every expression takes linear time, whatever stands in
+# the file: a comment ends at its line, and of PLY only the header is looked at.
 PROMISES = {
-    ".off": re.compile(rb"\A\s*(?:#[^\n]*\s+)*[A-Z]*OFF\s*(?:#[^\n]*\s+)*(?P<vertices>\d+)\s+(?P<faces>\d+)"),
-    ".ply": re.compile(rb"\Aply\b.*?element\s+vertex\s+(?P<vertices>\d+).*?end_header", re.DOTALL),
+    ".off": re.compile(rb"\A\s*(?:#[^\n]*\n\s*)*[A-Z]*OFF\s*(?:#[^\n]*\n\s*)*(?P<vertices>\d+)\s+(?P<faces>\d+)"),
+    ".ply": re.compile(rb"^element\s+vertex\s+(?P<vertices>\d+)", re.MULTILINE),
 }
 
 # trimesh says there what it could not load beside a shape, such as pictures, which are not asked for.
@@ -87,7 +88,8 @@ def load_cloud(file, extension=None, name=None):
 def _read_mesh(content, extension):
     import trimesh
 
-    promised = PROMISES[extension].match(content) if extension in PROMISES else None
+    header = content.partition(b"end_header")[0] if extension == ".ply" else content
+    promised = PROMISES[extension].search(header) if extension in PROMISES else None
     options = {"skip_materials": True} if extension == ".obj" else {}
     scene = trimesh.load_scene(io.BytesIO(content), file_type=extension[1:], process=False, **options)
     vertices, faces, count = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], 0

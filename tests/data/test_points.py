@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -167,6 +168,31 @@ def test_bad_files_are_named_with_what_is_wrong(tmp_path, name):
     for function in (scan_points, lambda file: read_points(file, (7, 3))):
         with pytest.raises(InputError, match=rf"bad\{extension} must be a readable mesh or cloud.*{reason}"):
             function(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "extension"),
+    [
+        (b"# " * 40, ".off"),
+        (b"# " * 10**6, ".off"),
+        (b"OFF\n" + b"#\n" * 10**5, ".off"),
+        (b"OFF" * 10**5 + b" " * 10**5, ".off"),
+        (b"ply\nelement vertex 1\n" * 10**5, ".ply"),
+        (b"ply\nelement " + b"vertex " * 10**5 + b"1" * 10**5, ".ply"),
+    ],
+    ids=lambda value: str(value[:12]),
+)
+def test_headers_that_are_made_to_take_long_do_not(content, extension):
+    began = time.process_time()
+    with pytest.raises(InputError):
+        load_cloud(content, extension)
+    assert time.process_time() - began < 5
+
+
+def test_promises_behind_comments_are_kept():
+    content = valid_files()["off with comments"][0]
+    with pytest.raises(InputError, match="promises 9 faces and has 4"):
+        load_cloud(content.replace(b"\n4 4 0\n", b"\n4 9 0\n"), ".off")
 
 
 def test_a_small_file_that_unpacks_to_a_huge_array_is_refused_before_it_is_unpacked(tmp_path):

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require
 from keras_perceiver.data import films
-from keras_perceiver.data.files import open_regular
+from keras_perceiver.data.files import name_of, open_regular
 from keras_perceiver.data.reports import say
 from keras_perceiver.data.tensorflow_io import decode_natively
 
@@ -72,7 +72,7 @@ def read_whole_audio(file, shape):
     most = max(kept, int(MAX_SECONDS * rate))
     samples, _, _ = decode_audio(file, rate, most / rate + 0.1)
     if len(samples) > most:
-        say(f"only the first {most / rate:g} s are used of {films.name_of(file)}, which is longer")
+        say(f"only the first {most / rate:g} s are used of {name_of(file, 'sound')}, which is longer")
     shape = (window, rate, max(kept, min(len(samples), most)))
     return pack(samples[:most], shape), shape
 
@@ -204,7 +204,6 @@ def decode_audio(file, rate, seconds, *, is_film=None, origin=None):
         origin: where the sound begins, in seconds of the film's own clock, whose times then say where samples stand:
             what is missing is silence. None to take them one after the other, from the first one on.
     """
-    name = "the sound" if isinstance(file, bytes) else f"`{file}`"
     if is_film is None:
         is_film = not isinstance(file, bytes) and str(file).lower().endswith(films.WITH_SOUND)
     formats, max_bytes = (FILM_READERS, films.MAX_FILE_BYTES) if is_film else (READERS, MAX_FILE_BYTES)
@@ -226,7 +225,9 @@ def decode_audio(file, rate, seconds, *, is_film=None, origin=None):
         raise
     except Exception as error:  # FFmpeg has an error for everything
         what = "film with sound (MP4, AVI, MPG, WebM or MKV)" if is_film else "sound (WAV, FLAC, OGG, MP3, AAC or M4A)"
-        raise InputError(f"{name} must be a readable {what}. {str(error) or type(error).__name__}") from error
+        raise InputError(
+            f"{name_of(file, 'sound')} must be a readable {what}. {str(error) or type(error).__name__}"
+        ) from error
 
 
 def _with_ffmpeg(stream, rate, seconds, formats, origin):

@@ -17,7 +17,7 @@ import av
 import numpy as np
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data.files import open_regular
+from keras_perceiver.data.files import name_of, open_regular
 
 EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mpg", ".mpeg", ".webm", ".mkv", ".gif")
 WITH_SOUND = tuple(extension for extension in EXTENSIONS if extension != ".gif")
@@ -86,7 +86,6 @@ class Contents:
 @contextmanager
 def opened(file, *, with_sound=False):
     """`(container, video stream)` of a film; whatever goes wrong inside a decoder is an `InputError` that names it."""
-    name = name_of(file)
     try:
         with io.BytesIO(file) if isinstance(file, bytes) else open_regular(file, MAX_FILE_BYTES) as source:
             start = source.read(16)
@@ -111,12 +110,9 @@ def opened(file, *, with_sound=False):
         raise
     except Exception as error:  # decoders raise nearly everything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"{name} must be a readable film (MP4, AVI, MPG, WebM, MKV or GIF). {reason}") from error
-
-
-def name_of(file):
-    """How messages call a film."""
-    return "the film" if isinstance(file, bytes) else f"`{file}`"
+        raise InputError(
+            f"{name_of(file, 'film')} must be a readable film (MP4, AVI, MPG, WebM, MKV or GIF). {reason}"
+        ) from error
 
 
 def _check_size(width, height):
@@ -220,7 +216,7 @@ def decoded_frames(container, stream, contents, errors, entry=lambda: None):
             for frame in packet.decode():
                 _check_size(frame.width, frame.height)
                 decoded += max(frame.width * frame.height, MIN_DECODED)
-                _check_decoded(decoded)
+                _check_decoded(decoded / 2)  # frames may come late, or be larger than the header says
                 if frame.pts is not None and frame.pts < begun:
                     continue  # seen before the key frame, and made of what was left out
                 if awaited is not None and frame.pts != awaited:

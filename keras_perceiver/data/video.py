@@ -13,6 +13,7 @@ import numpy as np
 from keras_perceiver._checks import require, require_above, require_positive
 from keras_perceiver.data import films
 from keras_perceiver.data.drawing import highlighted
+from keras_perceiver.data.files import name_of
 from keras_perceiver.data.images import normalize_pixels
 from keras_perceiver.data.reports import say
 
@@ -78,7 +79,7 @@ def _clip(file, contents, shape, moments):
         if i < count:
             clip[i:] = films.pixels_of(held, height, width)
     if errors and contents.pixels > SCAN_PIXELS:  # others are named by the scan
-        say(f"{films.name_of(file)} cannot be decoded to its end, and is used up to there")
+        say(f"{name_of(file, 'film')} cannot be decoded to its end, and is used up to there")
     return clip
 
 

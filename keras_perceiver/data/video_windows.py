@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_perceiver._checks import require, require_positive
 from keras_perceiver.data import audio, films, video
+from keras_perceiver.data.files import name_of
 from keras_perceiver.data.reports import say
 from keras_perceiver.data.video_augmentation import augment_video
 
@@ -88,7 +89,7 @@ def whole_length(file, contents, shape, kept, frame_rate):
     there = video.frames_of(contents.seconds, frame_rate)
     most = min(math.ceil(audio.MAX_SECONDS * frame_rate), MAX_WHOLE_BYTES // math.prod(shape[1:4]))
     if there > max(kept, most):
-        say(f"only the first {max(kept, most) / frame_rate:g} s are used of {films.name_of(file)}, which is longer")
+        say(f"only the first {max(kept, most) / frame_rate:g} s are used of {name_of(file, 'film')}, which is longer")
     return max(kept, min(there, most))
 
 

@@ -287,7 +287,7 @@ def _resized(source, shape, image_size):
 
 def _load_catalogue(data, *, data_dir, modality, shape, splits, console, **asked):
     name = data.removeprefix("tfds:")
-    modality, shape, found, class_names, notes = read_catalogue(
+    modality, shape, found, class_names, notes, problems = read_catalogue(
         name, modality=modality, data_dir=data_dir, shape=shape, console=console, **asked
     )
     check_classes(class_names)
@@ -297,6 +297,7 @@ def _load_catalogue(data, *, data_dir, modality, shape, splits, console, **asked
         data=data,
         modality=modality,
         class_names=class_names,
+        problems=problems,
         notes=notes
         + MODALITIES[modality].notes([fact for split in found.values() for fact in split.facts or ()], shape),
         recorded=splits,

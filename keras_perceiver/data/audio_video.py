@@ -146,19 +146,19 @@ def take_window(example, shape, start):
     }
 
 
-def preprocess_audio_video(shape, *, audio_input=None, num_mel_bins=None):
+def preprocess_audio_video(shape, *, audio_input=None, num_mel_bins=None, mel_hop=None):
     """What stands between a film with sound and the model: a function of windows, one or a batch.
 
     Args:
         shape: see `choose_audio_video_shape`.
-        audio_input, num_mel_bins: see `preprocess_audio`.
+        audio_input, num_mel_bins, mel_hop: see `preprocess_audio`.
 
     Returns:
         Function of `{"frames": (.., T, H, W, 3), "frames_length": (..), "samples": (.., window), "length": (..)}` ->
         `{"video": (.., T, H, W, 3) float32 in [-1, 1], "video_padding_mask": (.., T, H, W) bool}` and the `audio` of
         `preprocess_audio`. What lies behind the film's end is masked.
     """
-    hear = preprocess_audio(shape[4:], audio_input=audio_input, num_mel_bins=num_mel_bins)
+    hear = preprocess_audio(shape[4:], audio_input=audio_input, num_mel_bins=num_mel_bins, mel_hop=mel_hop)
     see = video.preprocess_video()
 
     def preprocess(clips):

@@ -111,7 +111,7 @@ def _audio_input_shape(shape, **settings):
     if settings.get("audio_input") == "raw":
         return {"audio": (window, 1)}
     bins = settings.get("num_mel_bins") or audio_features.NUM_MEL_BINS
-    return {"audio": (window // audio.hop_of(rate), bins, 1)}
+    return {"audio": (window // (settings.get("mel_hop") or audio.hop_of(rate)), bins, 1)}
 
 
 MODALITIES = {
@@ -151,7 +151,7 @@ MODALITIES = {
         served=lambda shape: {"samples": (shape[:1], "float32"), "length": ((), "int32")},
         range=(-1, 1),
         preprocess=audio_features.preprocess_audio,
-        settings=("audio_input", "num_mel_bins", "trim_threshold"),
+        settings=("audio_input", "num_mel_bins", "mel_hop", "trim_threshold"),
         augment=audio_features.augment_audio,
         hide=audio_features.spec_augment,
         count_clips=lambda facts, shape: audio.count_clips([fact["seconds"] for fact in facts], shape),
@@ -202,7 +202,7 @@ MODALITIES = {
         },
         range=(0, 255),
         preprocess=audio_video.preprocess_audio_video,
-        settings=("audio_input", "num_mel_bins"),
+        settings=("audio_input", "num_mel_bins", "mel_hop"),
         augment=audio_video.augment_audio_video,
         hide=audio_features.spec_augment,
         count_clips=lambda facts, shape: audio_video.count_clips([fact["seconds"] for fact in facts], shape),

@@ -161,5 +161,5 @@ def test_the_papers_spectrogram_has_4800_numbers():
 
 @pytest.mark.parametrize(("hop", "rule"), [(0.5, "must be an integer"), (1000, "must divide the samples of a window")])
 def test_hops_are_checked(hop, rule):
-    with pytest.raises(InputError, match=f"`mel_hop` {rule}")|`mel_hop` {rule}"):
+    with pytest.raises(InputError, match=f"`mel_hop` {rule}"):
         preprocess_audio(SHAPE, mel_hop=hop)

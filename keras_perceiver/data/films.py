@@ -10,6 +10,8 @@ import bisect
 import io
 import math
 import re
+from array import array
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -55,18 +57,19 @@ class Contents:
         seconds: from the first to the end of the last.
         is_broken_off: whether the file cannot be read to its end, or ends before its header says.
         pixels: of all frames, each of which counts for at least `MIN_DECODED`.
-        first: time of the first frame, in units of `time_base`.
+        first: time of the first frame, in units of `time_base`; None where times are reckoned by counting frames.
         time_base: seconds.
-        keys: times of the frames at which decoding may begin, in units of `time_base` and in ascending order.
+        keys: times of the frames at which decoding may begin, in units of `time_base` and in ascending order; none
+            where this is not known.
     """
 
     frames: int
     seconds: float
     is_broken_off: bool
     pixels: int
-    first: int
+    first: int | None
     time_base: float
-    keys: tuple[int, ...]
+    keys: Sequence[int]
 
     def entry(self, moment):
         """The last of `keys` at a moment or before it, in seconds from the first frame; None for none."""
@@ -76,7 +79,7 @@ class Contents:
     @property
     def start(self):
         """Time of the first frame, in seconds."""
-        return self.first * self.time_base
+        return (self.first or 0) * self.time_base
 
     def seconds_of(self, time):
         """Seconds from the first frame to a time in units of `time_base`."""
@@ -135,7 +138,7 @@ def _survey(container, stream):
     streams = (stream, *container.streams.audio)
     bases = {one.index: float(one.time_base or 0) for one in streams}
     begin, end = math.inf, 0.0  # seconds, of all these streams
-    first, last, highest, keys = None, -math.inf, -math.inf, []
+    first, last, highest, keys = math.inf, -math.inf, -math.inf, array("q")
     frames, since, longest, has_times, broken_off = 0, 0, 0, True, False
     try:
         for number, packet in enumerate(container.demux(*streams)):
@@ -154,27 +157,27 @@ def _survey(container, stream):
             if packet.is_keyframe and time > highest:  # what comes after it is seen after what came before it
                 keys.append(time)
                 longest, since = max(longest, since - 1), 1
-            first = time if first is None else min(first, time)
-            highest, last = max(highest, time), max(last, after)
+            first, highest, last = min(first, time), max(highest, time), max(last, after)
     except av.FFmpegError:
         broken_off = True
     if not frames:
         raise ValueError("It has no frames.")
-    if not has_times or container.format.name.split(",")[0] not in WITH_KEYS:
-        keys, longest = [], frames
+    kind, rate = container.format.name.split(",")[0], float(stream.average_rate or DEFAULT_RATE)
+    is_counted = first > last or (kind == "avi" and not has_times)  # which then has those of some frames, by chance
+    seconds = frames / rate if is_counted else (last - first) * bases[stream.index]
+    if not has_times or kind not in WITH_KEYS:
+        keys, longest = (), frames
     area = max(stream.codec_context.width * stream.codec_context.height, MIN_DECODED)
     _check_decoded(max(longest, since) * area)
-    rate = float(stream.average_rate or DEFAULT_RATE)
-    seconds = frames / rate if first is None else (last - first) * bases[stream.index]
     promised, there = (container.duration or 0) / av.time_base, max(seconds, end, end - begin)
     return Contents(
         frames=frames,
         seconds=seconds,
         is_broken_off=broken_off or promised > 1.05 * there + 2 / rate,
         pixels=frames * area,
-        first=(stream.start_time or 0) if first is None else first,
+        first=None if is_counted else first if has_times else stream.start_time or 0,
         time_base=bases[stream.index],
-        keys=tuple(keys),
+        keys=keys,
     )
 
 
@@ -221,7 +224,8 @@ def decoded_frames(container, stream, contents, errors, entry=lambda: None):
                     continue  # seen before the key frame, and made of what was left out
                 if awaited is not None and frame.pts != awaited:
                     raise EntryError("What is decoded of a film must begin at its key frames")
-                time, awaited = number / rate if frame.pts is None else contents.seconds_of(frame.pts), None
+                is_counted, awaited = contents.first is None or frame.pts is None, None
+                time = number / rate if is_counted else contents.seconds_of(frame.pts)
                 number += 1
                 yield time, frame
     except av.FFmpegError as error:

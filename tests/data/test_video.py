@@ -70,7 +70,7 @@ def long_film(name):
     container, codec, settings = LONG[name]
     if codec not in av.codecs_available:
         pytest.skip(f"FFmpeg is built without {codec}")
-    return film(container, frames=LONG_FRAMES, codec=codec, group=GROUP, noise=True, **settings)
+    return film(container, frames=LONG_FRAMES, codec=codec, group=GROUP, texture=True, **settings)
 
 
 def decoded_whole(content, moments, height, width):
@@ -78,7 +78,10 @@ def decoded_whole(content, moments, height, width):
     with av.open(io.BytesIO(content)) as container:
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
-    times = [i / RATE if f.pts is None else (f.pts - frames[0].pts) * stream.time_base for i, f in enumerate(frames)]
+    if any(frame.pts is None for frame in frames):
+        times = [number / RATE for number in range(len(frames))]
+    else:
+        times = [(frame.pts - frames[0].pts) * stream.time_base for frame in frames]
     places = [max(0, bisect_right(times, moment + 1e-6) - 1) for moment in moments]
     options = {"format": "rgb24", "width": width, "height": height, "interpolation": "AREA"}
     return np.stack([frames[place].to_ndarray(**options) for place in places])
@@ -117,7 +120,7 @@ def broken_at(number):
     def change(packet, place):
         return bytes(packet.size) if place >= number else None
 
-    return remuxed(film("webm", frames=LONG_FRAMES, group=LONG_FRAMES), "webm", change)
+    return remuxed(film("webm", frames=LONG_FRAMES, group=LONG_FRAMES, texture=True), "webm", change)
 
 
 def test_what_cannot_be_decoded_is_found_wherever_it_stands(monkeypatch):

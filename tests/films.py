@@ -75,21 +75,17 @@ def _frames(track, frames, size, texture):
     yield from track.encode()
 
 
-def remuxed(content, container, change):
-    """A film with other content: `change` returns that of a packet of a frame, by its number, or None to leave it."""
-    stream = io.BytesIO()
-    with av.open(io.BytesIO(content)) as source, av.open(stream, "w", format=container) as file:
-        track = file.add_stream_from_template(source.streams.video[0], opaque=True)
-        for number, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
-            other = change(packet, number)
-            if other is not None:
-                changed = av.Packet(other)
-                changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
-                changed.duration, changed.is_keyframe = packet.duration, packet.is_keyframe
-                packet = changed
-            packet.stream = track
-            file.mux(packet)
-    return stream.getvalue()
+def broken_from(content, number):
+    """A film whose coded frames from that one on are zeros."""
+    with av.open(io.BytesIO(content)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    changed, place = bytearray(content), 0
+    for i, packet in enumerate(packets):
+        place = content.index(packet, place)
+        if i >= number:
+            changed[place : place + len(packet)] = bytes(len(packet))
+        place += len(packet)
+    return bytes(changed)
 
 
 def sound_packets(file, container, samples, shift=None):

@@ -163,7 +163,7 @@ def _survey(container, stream):
     if not frames:
         raise ValueError("It has no frames.")
     kind, rate = container.format.name.split(",")[0], float(stream.average_rate or DEFAULT_RATE)
-    is_counted = first > last or (kind == "avi" and not has_times)  # which then has those of some frames, by chance
+    is_counted = first > last
     seconds = frames / rate if is_counted else (last - first) * bases[stream.index]
     if not has_times or kind not in WITH_KEYS:
         keys, longest = (), frames

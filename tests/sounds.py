@@ -51,7 +51,7 @@ def encoded(samples, rate, kind):
         if sample_format == "s16":
             values = np.rint(values * 32768).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(values, format=sample_format, layout=layout)
-        frame.sample_rate = rate
+        frame.sample_rate, frame.pts = rate, 0
         for packet in (*track.encode(frame), *track.encode(None)):
             container.mux(packet)
     return stream.getvalue()

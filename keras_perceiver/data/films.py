@@ -204,7 +204,7 @@ def decoded_frames(container, stream, contents, errors, entry=lambda: None):
         EntryError: where what is decoded does not begin at a key frame.
     """
     rate, number, decoded = float(stream.average_rate or DEFAULT_RATE), 0, 0
-    reached, begun, awaited, is_behind = -math.inf, -math.inf, None, False
+    reached, awaited, is_behind = -math.inf, None, False
     try:
         for packet in container.demux(stream):
             key = entry()
@@ -213,15 +213,13 @@ def decoded_frames(container, stream, contents, errors, entry=lambda: None):
                 continue
             if is_behind:
                 stream.codec_context.flush_buffers()
-                begun, awaited, is_behind = key, key, False
+                awaited, is_behind = key, False
             if contents.keys and packet.is_keyframe and packet.pts is not None:
                 reached, decoded = max(reached, packet.pts), 0
             for frame in packet.decode():
                 _check_size(frame.width, frame.height)
                 decoded += max(frame.width * frame.height, MIN_DECODED)
                 _check_decoded(decoded / 2)  # frames may come late, or be larger than the header says
-                if frame.pts is not None and frame.pts < begun:
-                    continue  # seen before the key frame, and made of what was left out
                 if awaited is not None and frame.pts != awaited:
                     raise EntryError("What is decoded of a film must begin at its key frames")
                 is_counted, awaited = contents.first is None or frame.pts is None, None

@@ -11,6 +11,8 @@ import resource
 import time
 
 import fuzz_audio
+import fuzz_audio_video
+import fuzz_film
 import fuzz_images
 import fuzz_points
 import fuzz_video
@@ -19,7 +21,7 @@ import numpy as np
 # name: (content, function of a mutant that returns what became of it)
 FILES = {
     name: (content, kind.outcome)
-    for kind in (fuzz_images, fuzz_audio, fuzz_video)
+    for kind in (fuzz_images, fuzz_audio, fuzz_video, fuzz_film, fuzz_audio_video)
     for name, content in kind.valid_files().items()
 }
 FILES |= {
@@ -58,7 +60,7 @@ def main(arguments=None):
             refused += outcome(mutant) == "refused"
             slowest = max(slowest, time.process_time() - began)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{name:18} {arguments.mutants - refused:7,} {refused:8,} {slowest:10.2f} {peak:8,.0f}", flush=True)
+        print(f"{name:24} {arguments.mutants - refused:7,} {refused:8,} {slowest:10.2f} {peak:8,.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,12 @@ def as_off(vertices, faces):
     return "\n".join(lines).encode()
 
 
+def commented(off):
+    """An OFF file with comments and empty lines wherever its header may have them."""
+    name, rest = off.split(b"\n", 1)
+    return b"# a # solid\n\n#\n" + name + b" # of four\n  # faces # and\n\n" + rest
+
+
 def as_ply(vertices, faces, order):
     """`order` is "" for text, "<" or ">" for binary files."""
     kind = {"": "ascii", "<": "binary_little_endian", ">": "binary_big_endian"}[order]
@@ -56,6 +62,7 @@ def valid_files():
     np.savez_compressed(archive, points=wide.astype(np.float32), label=3)
     return {
         "off": (as_off(SOLID, TETRAHEDRON), ".off"),
+        "off with comments": (commented(as_off(SOLID, TETRAHEDRON)), ".off"),
         "text ply": (as_ply(SOLID, TETRAHEDRON, ""), ".ply"),
         "little-endian ply": (as_ply(SOLID, TETRAHEDRON, "<"), ".ply"),
         "big-endian ply": (as_ply(SOLID, TETRAHEDRON, ">"), ".ply"),

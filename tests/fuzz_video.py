@@ -1,5 +1,6 @@
 """Films for `fuzz.py`: a short one in every format, and what may become of a mutant."""
 
+import av
 from films import CODECS, film
 from fuzz_agreement import scanned_and_read
 
@@ -9,8 +10,11 @@ SHAPE = (3, 5, 7, 3)
 
 
 def valid_files():
-    """`{name: bytes}` of a film of five frames in every format."""
-    return {f"{kind} film": film(kind, frames=5, size=(32, 48)) for kind in CODECS}
+    """`{name: bytes}` of a film of five frames in every format, and in H.264 where FFmpeg is built with its encoder."""
+    files = {f"{kind} film": film(kind, frames=5, size=(32, 48)) for kind in CODECS}
+    if "libx264" in av.codecs_available:
+        files["h264 film"] = film("mp4", frames=5, size=(32, 48), codec="libx264", b_frames=1)
+    return files
 
 
 def outcome(content):

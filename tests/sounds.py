@@ -10,6 +10,7 @@ CODECS = {  # by the name of the format: container, codec, sample format
     "wav": ("wav", "pcm_s16le", "s16"),
     "flac": ("flac", "flac", "s16"),
     "ogg": ("ogg", "libopus", "flt"),
+    "vorbis": ("ogg", "vorbis", "fltp"),  # of two channels alone, and still an experiment
     "mp3": ("mp3", "libmp3lame", "fltp"),
     "aac": ("adts", "aac", "fltp"),
     "m4a": ("mp4", "aac", "fltp"),
@@ -40,16 +41,17 @@ def wav_bytes(samples, rate, width=2):
 
 
 def encoded(samples, rate, kind):
-    """A file of one of `CODECS` with one channel, (S,) float in [-1, 1)."""
+    """A file of one of `CODECS` with one channel, or of Vorbis with two that are alike, (S,) float in [-1, 1)."""
     container_format, codec, sample_format = CODECS[kind]
     stream = io.BytesIO()
     with av.open(stream, "w", format=container_format) as container:
-        track = container.add_stream(codec, rate=rate, layout="mono")
-        values = np.asarray(samples, np.float32)[None]
+        layout = "stereo" if codec == "vorbis" else "mono"
+        track = container.add_stream(codec, rate=rate, layout=layout, options={"strict": "experimental"})
+        values = np.tile(np.asarray(samples, np.float32), (track.layout.nb_channels, 1))
         if sample_format == "s16":
             values = np.rint(values * 32768).astype(np.int16)
-        frame = av.AudioFrame.from_ndarray(values, format=sample_format, layout="mono")
-        frame.sample_rate = rate
+        frame = av.AudioFrame.from_ndarray(values, format=sample_format, layout=layout)
+        frame.sample_rate, frame.pts = rate, 0
         for packet in (*track.encode(frame), *track.encode(None)):
             container.mux(packet)
     return stream.getvalue()

@@ -14,13 +14,16 @@ import numpy as np
 import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require
-from keras_perceiver.data.files import open_regular
+from keras_perceiver.data import films
+from keras_perceiver.data.files import name_of, open_regular
+from keras_perceiver.data.reports import say
 from keras_perceiver.data.tensorflow_io import decode_natively
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aac", ".m4a")
-READERS = ("wav", "flac", "ogg", "mp3", "aac", "mov")  # of FFmpeg; no other is tried
+READERS = ("wav", "flac", "ogg", "mp3", "aac", "mov")  # of FFmpeg; no other is tried: some open what a file names
+FILM_READERS = ("mov", "avi", "matroska", "mpeg")  # of those, for the sound of films
 
-MAX_FILE_BYTES = 2**29  # 512 MiB
+MAX_FILE_BYTES = 2**29  # 512 MiB; films may be larger, as their frames take most of it
 MAX_SECONDS = 60.0  # are read of a file; what comes after is left out, and said
 MIN_RATE, MAX_RATE = 1_000, 768_000  # samples a second that a file may have
 MAX_CHANNELS = 64
@@ -30,6 +33,8 @@ MAX_CLIP_SECONDS = 10.0  # of a window that is chosen by the data
 QUANTILE = 0.95  # of the durations: the window that is chosen holds so many files whole
 FRAMES_MULTIPLE = 16  # frames of a window: patches of up to so many frames divide it
 FILTER = 64  # samples, at the lower of two rates: more than the filter of FFmpeg's resampler is wide
+MAX_DELAY = 60.0  # seconds that the sound of a film may begin before its first frame
+MAX_GAP = 0.05  # seconds: times of blocks are rounded, and smaller gaps are none
 MAX_CLIPS = 16  # windows of one file that are tested, as in the paper
 
 
@@ -42,7 +47,7 @@ def read_audio(file, shape):
     """Reads a sound file: its first `kept` samples at the rate of the model, one channel.
 
     Args:
-        file: path of a WAV, FLAC, OGG, MP3, AAC or M4A file, or its bytes.
+        file: path of a WAV, FLAC, OGG, MP3, AAC or M4A file, or its bytes; or path of a film that has sound.
         shape: (window, sample_rate, kept), see `choose_audio_shape`.
 
     Returns:
@@ -50,11 +55,26 @@ def read_audio(file, shape):
 
     Raises:
         InputError: where the file is missing, is no sound that can be decoded, holds no samples or some that are not
-            finite, or has a rate outside 1 to 768 kHz, more than 64 channels or more than 512 MiB.
+            finite, or has a rate outside 1 to 768 kHz, more than 64 channels or more than 512 MiB (a film 4 GiB).
     """
     _, rate, kept = shape
     samples, _, _ = decode_audio(file, rate, kept / rate)
     return pack(samples[:kept], shape)
+
+
+def read_whole_audio(file, shape):
+    """Reads a sound that may be longer than those of training: up to `MAX_SECONDS` of it.
+
+    Returns:
+        `(example, shape)`: as `read_audio`, and the shape in which it is kept.
+    """
+    window, rate, kept = shape
+    most = max(kept, int(MAX_SECONDS * rate))
+    samples, _, _ = decode_audio(file, rate, most / rate + 0.1)
+    if len(samples) > most:
+        say(f"only the first {most / rate:g} s are used of {name_of(file, 'sound')}, which is longer")
+    shape = (window, rate, max(kept, min(len(samples), most)))
+    return pack(samples[:most], shape), shape
 
 
 def pack(samples, shape):
@@ -131,10 +151,14 @@ def choose_audio_shape(facts, sample_rate=None, clip_seconds=None):
     return window, sample_rate, max(window, math.ceil(min(max(seconds), MAX_SECONDS) * sample_rate))
 
 
-def audio_notes(facts):
+def audio_notes(facts, shape):
     """What is to be said of a data set beside its problems."""
-    cut = sum(fact.get("is_cut", False) for fact in facts)
-    return [f"only the first {MAX_SECONDS:g} s are used of {cut:,} files that are longer"] if cut else []
+    return cut_notes(sum(fact.get("is_cut", False) for fact in facts))
+
+
+def cut_notes(count):
+    """Sentences on so many files that are longer than what is read of them."""
+    return [f"only the first {MAX_SECONDS:g} s are used of {count:,} files that are longer"] if count else []
 
 
 def count_clips(seconds, shape):
@@ -166,21 +190,29 @@ def take_window(example, window, start):
     return {"samples": samples, "length": tf.minimum(example["length"] - start, window)}
 
 
-def decode_audio(file, rate, seconds, formats=READERS):
+def decode_audio(file, rate, seconds, *, is_film=None, origin=None):
     """The first `seconds` of a sound: `((S,) float32 in [-1, 1], its samples a second, whether it broke off)`.
 
-    `rate` None leaves the rate as it is. A file that cannot be decoded to its end broke off. `formats` are the names of
-    FFmpeg's readers that may be used: others open what a file names.
+    A file that cannot be decoded to its end, or whose rate changes, broke off. Whatever goes wrong inside a decoder,
+    which is fed by strangers, is an `InputError` that names the file.
 
-    Whatever goes wrong inside a decoder, which is fed by strangers, is an `InputError` that names the file.
+    Args:
+        file: path, or bytes.
+        rate: samples a second; None to leave them as they are.
+        seconds: how much is decoded at most.
+        is_film: whether it is a film; None to take it from the path.
+        origin: where the sound begins, in seconds of the film's own clock, whose times then say where samples stand:
+            what is missing is silence. None to take them one after the other, from the first one on.
     """
-    name = "the sound" if isinstance(file, bytes) else f"`{file}`"
+    if is_film is None:
+        is_film = not isinstance(file, bytes) and str(file).lower().endswith(films.WITH_SOUND)
+    formats, max_bytes = (FILM_READERS, films.MAX_FILE_BYTES) if is_film else (READERS, MAX_FILE_BYTES)
     try:
-        opened = io.BytesIO(file) if isinstance(file, bytes) else open_regular(file, MAX_FILE_BYTES)
+        opened = io.BytesIO(file) if isinstance(file, bytes) else open_regular(file, max_bytes)
         with opened as stream:
-            native = None if isinstance(file, bytes) or formats is not READERS else decode_natively(file, seconds)
+            native = None if isinstance(file, bytes) or is_film else decode_natively(file, seconds)
             if native is None:
-                blocks, broken_off = _with_ffmpeg(stream, rate, seconds, formats)
+                blocks, broken_off = _with_ffmpeg(stream, rate, seconds, formats, origin)
             else:
                 samples, own = native
                 blocks, broken_off = [(average(samples.T), _checked_rate(own))], False
@@ -192,29 +224,55 @@ def decode_audio(file, rate, seconds, formats=READERS):
     except InputError:
         raise
     except Exception as error:  # FFmpeg has an error for everything
-        reason = str(error) or type(error).__name__
-        raise InputError(f"{name} must be a readable sound (WAV, FLAC, OGG, MP3, AAC or M4A). {reason}") from error
+        what = "film with sound (MP4, AVI, MPG, WebM or MKV)" if is_film else "sound (WAV, FLAC, OGG, MP3, AAC or M4A)"
+        raise InputError(
+            f"{name_of(file, 'sound')} must be a readable {what}. {str(error) or type(error).__name__}"
+        ) from error
 
 
-def _with_ffmpeg(stream, rate, seconds, formats):
+def _with_ffmpeg(stream, rate, seconds, formats, origin):
     """`(blocks, whether it broke off)` of a file, decoded by PyAV."""
     options, errors = {"format_whitelist": ",".join(formats)}, []
     with av.open(stream, metadata_errors="ignore", options=options) as container:
-        blocks = _blocks(container, seconds, errors)
+        blocks = _blocks(container, seconds, errors, origin)
         return list(blocks if rate is None else at_rate(blocks, rate)), bool(errors)
 
 
-def _blocks(container, seconds, errors):
+def _blocks(container, seconds, errors, origin):
     """Yields decoded blocks, (samples of one channel, their rate), until there are enough."""
     if not container.streams.audio:
         raise ValueError("It holds no sound.")
-    total = 0
+    total, rate = 0, None
     for frame in _frames(container, errors):
-        rate = _checked_rate(frame.sample_rate)
-        yield mono(frame), rate
-        total += frame.samples
+        rate = rate or _checked_rate(frame.sample_rate)
+        if frame.sample_rate != rate:
+            errors.append(ValueError("Its rate changes."))
+            break
+        samples = mono(frame)
+        if origin is not None and not (total and container.format.name == "avi"):  # which has no times of its own
+            samples = _placed(samples, frame, total, rate, origin, math.ceil(seconds * rate))
+        if len(samples):
+            yield samples, rate
+        total += len(samples)
         if total >= seconds * rate:
             break
+    if rate and not total:  # all of it is heard before the film begins
+        yield np.zeros(1, np.float32), rate
+
+
+def _placed(samples, frame, total, rate, origin, most):
+    """The samples of a frame as they follow `total` others, of at most so many: behind silence, where their time says
+    that something is missing, and without what lies before the origin."""
+    if frame.pts is None:
+        return samples
+    gap = round((float(frame.pts * frame.time_base) - origin) * rate) - total
+    if total == 0 and gap < 0:
+        if gap < -MAX_DELAY * rate:
+            raise ValueError(f"Its sound begins more than {MAX_DELAY:g} s before its first frame.")
+        return samples[-gap:]
+    if total and gap < MAX_GAP * rate:
+        return samples
+    return np.concatenate([np.zeros(min(gap, most - total), np.float32), samples])
 
 
 def _checked_rate(rate):

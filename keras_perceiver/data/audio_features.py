@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_perceiver._checks import require_between, require_one_of, require_positive
+from keras_perceiver._checks import require, require_between, require_one_of, require_positive
 from keras_perceiver.data.audio import hop_of, random_start, take_window
 from keras_perceiver.data.drawing import highlighted
 from keras_perceiver.data.tensorflow_io import fade, mel_scale, spectrogram, trim
@@ -14,7 +14,7 @@ LOWEST = 40.0  # hertz of the mel scale; its end is half the rate
 FLOOR = 1e-3  # is added to magnitudes before the logarithm: far below what is heard in 16 bits
 
 
-def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None, trim_threshold=None):
+def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None, mel_hop=None, trim_threshold=None):
     """What stands between samples and the model: a function of windows, one or a batch.
 
     The tf.data pipeline and the exported SavedModel both call it. What lies behind a sound's end is silence, whatever
@@ -25,6 +25,7 @@ def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None, trim_thresho
         audio_input: "log_mel" (None too), which is scaled to mean 0 and standard deviation 1 over the real frames of
             each window; or "raw" samples.
         num_mel_bins: F; None for 64.
+        mel_hop: samples from one of the T frames to the next, which divide the window; None for about 10 ms.
         trim_threshold: in (0, 1): what is not louder at the beginning and the end of a window is cut off; None for
             nothing.
 
@@ -38,7 +39,14 @@ def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None, trim_thresho
     require_positive(num_mel_bins=num_bins)
     if trim_threshold is not None:
         require_between(0, 1, trim_threshold=trim_threshold)
-    hop = hop_of(rate)
+    hop = hop_of(rate) if mel_hop is None else mel_hop
+    require_positive(mel_hop=hop)
+    require(
+        mel_hop is None or window % hop == 0,
+        "`mel_hop` must divide the samples of a window",
+        mel_hop=hop,
+        window=window,
+    )
     frames = window // hop
 
     def raw(clips):
@@ -48,7 +56,7 @@ def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None, trim_thresho
     def log_mel(clips):
         mask = tf.range(frames) * hop < clips["length"][..., None]  # (.., T)
         samples = raw(clips)["audio"][..., 0]
-        mel = tf.math.log(log_mel_magnitudes(samples, rate, num_bins) + FLOOR)  # (.., T, F)
+        mel = tf.math.log(log_mel_magnitudes(samples, rate, num_bins, hop) + FLOOR)  # (.., T, F)
         real = tf.cast(mask[..., None], tf.float32)
         count = tf.maximum(tf.reduce_sum(real, (-2, -1), keepdims=True) * num_bins, 1.0)
         mean = tf.reduce_sum(mel * real, (-2, -1), keepdims=True) / count
@@ -79,10 +87,10 @@ def without_silence(clips, threshold):
     }
 
 
-def log_mel_magnitudes(samples, rate, num_bins):
-    """(.., S) -> (.., S / hop, num_bins): magnitudes on the mel scale, before the logarithm."""
-    hop = hop_of(rate)
-    frame_length = 5 * hop // 2  # 25 ms
+def log_mel_magnitudes(samples, rate, num_bins, hop):
+    """(.., S) -> (.., S / hop, num_bins): magnitudes on the mel scale, before the logarithm. A frame is as long as 2.5
+    hops."""
+    frame_length = 5 * hop // 2  # 25 ms, where the hop is 10
     fft_length = 1 << (frame_length - 1).bit_length()
     flat = tf.reshape(samples, (-1, samples.shape[-1]))
     mel = mel_scale(spectrogram(flat, fft_length, frame_length, hop), rate, num_bins, min(LOWEST, rate / 8), rate / 2)

@@ -10,12 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_perceiver._checks import require, require_above
-from keras_perceiver.data import audio, video
+from keras_perceiver.data import audio, films, video, video_windows
 from keras_perceiver.data.audio_features import draw_audio, preprocess_audio, white_noise
 from keras_perceiver.data.video_augmentation import augment_video
-
-EXTENSIONS = tuple(extension for extension in video.EXTENSIONS if extension != ".gif")  # which has no sound
-FORMATS = ("mov", "avi", "matroska", "mpeg")  # of FFmpeg, for the sound
 
 
 def read_audio_video(file, shape):
@@ -35,12 +32,28 @@ def read_audio_video(file, shape):
     frames, height, width, channels, window, rate, kept = shape
     frame_rate = frames * rate / window
     example = np.zeros((), audio_video_dtype(shape))
-    example["frames"] = video.read_video(file, (kept, height, width, channels), frame_rate=frame_rate)
-    example["frames_length"] = np.clip(math.ceil(video.length_of(file)[1] * frame_rate - 1e-3), 1, kept)
-    samples = _sound(file, rate, len(example["samples"]) / rate)[: len(example["samples"])]
+    contents = films.survey(file, with_sound=True)
+    example["frames"] = video.read_surveyed(file, contents, (kept, height, width, channels), frame_rate=frame_rate)
+    example["frames_length"] = np.clip(video.frames_of(contents.seconds, frame_rate), 1, kept)
+    seconds = len(example["samples"]) / rate
+    samples, _, _ = audio.decode_audio(file, rate, seconds, is_film=True, origin=contents.start)
+    samples = samples[: len(example["samples"])]
     example["samples"][: len(samples)] = audio.as_int16(samples)
     example["length"] = len(samples)
     return example
+
+
+def read_whole_audio_video(file, shape):
+    """Reads a film with its sound that may be longer than those of training: up to a minute of it.
+
+    Returns:
+        `(example, shape)`: as `read_audio_video`, and the shape in which it is kept.
+    """
+    frames, window, rate, kept = shape[0], *shape[4:]
+    contents = films.survey(file, with_sound=True)
+    kept = video_windows.whole_length(file, contents, shape, kept, frames * rate / window)
+    shape = (*shape[:6], kept)
+    return read_audio_video(file, shape), shape
 
 
 def audio_video_dtype(shape):
@@ -63,9 +76,9 @@ def scan_audio_video(path):
     Raises:
         InputError: as `read_audio_video`.
     """
-    facts = video.scan_video(path)
-    video.sound_delay(path)  # says where there is no sound
-    samples, rate, broken_off = audio.decode_audio(path, None, audio.MAX_SECONDS, formats=FORMATS)
+    contents = films.survey(path, with_sound=True)
+    facts = video.scan_surveyed(path, contents)
+    samples, rate, broken_off = audio.decode_audio(path, None, audio.MAX_SECONDS, is_film=True, origin=contents.start)
     heard = audio.facts_of(samples, rate)
     return {
         **facts,
@@ -133,19 +146,19 @@ def take_window(example, shape, start):
     }
 
 
-def preprocess_audio_video(shape, *, audio_input=None, num_mel_bins=None):
+def preprocess_audio_video(shape, *, audio_input=None, num_mel_bins=None, mel_hop=None):
     """What stands between a film with sound and the model: a function of windows, one or a batch.
 
     Args:
         shape: see `choose_audio_video_shape`.
-        audio_input, num_mel_bins: see `preprocess_audio`.
+        audio_input, num_mel_bins, mel_hop: see `preprocess_audio`.
 
     Returns:
         Function of `{"frames": (.., T, H, W, 3), "frames_length": (..), "samples": (.., window), "length": (..)}` ->
         `{"video": (.., T, H, W, 3) float32 in [-1, 1], "video_padding_mask": (.., T, H, W) bool}` and the `audio` of
         `preprocess_audio`. What lies behind the film's end is masked.
     """
-    hear = preprocess_audio(shape[4:], audio_input=audio_input, num_mel_bins=num_mel_bins)
+    hear = preprocess_audio(shape[4:], audio_input=audio_input, num_mel_bins=num_mel_bins, mel_hop=mel_hop)
     see = video.preprocess_video()
 
     def preprocess(clips):
@@ -195,11 +208,3 @@ def draw_audio_video(axes, example, weights=None, clip=None):
     for inner in (frames, sound):
         inner.set(xticks=[], yticks=[])
         inner.spines[:].set_visible(False)
-
-
-def _sound(file, rate, seconds):
-    """(S,) float32 from the moment of the first frame on: silence where the sound begins later."""
-    late = video.sound_delay(file)
-    samples, _, _ = audio.decode_audio(file, rate, seconds - min(late, 0), formats=FORMATS)
-    shift = round(late * rate)
-    return np.pad(samples, (shift, 0)) if shift > 0 else samples[-shift:]

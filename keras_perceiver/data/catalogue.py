@@ -10,6 +10,7 @@ from keras_perceiver._checks import InputError, given, nearest, require
 from keras_perceiver.data.catalogue_features import form_of
 from keras_perceiver.data.examples import Lazy, in_parallel
 from keras_perceiver.data.modalities import MODALITIES
+from keras_perceiver.data.reports import Problem, Report
 from keras_perceiver.data.splits import SPLITS, Split
 
 LARGE = 2**31  # 2 GiB: more decoded bytes than this are decoded as they are needed
@@ -28,7 +29,9 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, console=No
         asked: options of the modality.
 
     Returns:
-        `(modality, shape, splits, class_names, notes)`.
+        `(modality, shape, splits, class_names, notes, problems)`: a `Problem` for each example that cannot be read and
+        is left out. Pictures of a large set are not looked at before they are used: one that is broken is an
+        `InputError` then.
     """
     builder = _builder(name, data_dir)
     example_key, label_key, form = _keys(builder.info, name, modality)
@@ -40,11 +43,12 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, console=No
     require("train" in names, "`data` must have a train split", data=f"tfds:{name}", splits=list(builder.info.splits))
     notes = [f"splits of tfds:{name} that are not used: {s}" for s in builder.info.splits if s not in names]
     notes += [f"tfds:{name}: {text}" for text in (builder.info.metadata or {}).get("notes", ())]
-    labels, facts = {}, {}
+    kept, labels, facts, problems = {}, {}, {}, []
     for split in names:
         rows = _rows(builder, split, example_key, label_key, form)
-        labels[split], found = _examined(rows, name, split, example_key, label_key, form, features)
-        require(len(labels[split]) > 0, "Every split must hold examples", split=split)
+        kept[split], labels[split], found, broken = _examined(rows, split, example_key, label_key, form, features)
+        problems += broken
+        _require_some(labels[split], split, broken)
         if form.scan is not None:
             facts[split] = found
     for split in [split for split in names if _without_labels(labels[split])]:
@@ -59,20 +63,21 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, console=No
     splits = {}
     for split in names:
 
-        def read(index, row, split=split):
-            with _naming(name, split, index):
-                example = form.read(row[example_key], features[example_key], shape)
+        def read(row):
+            example = form.read(row[example_key], features[example_key], shape)
             return np.asarray(example).astype(kind.array(shape)[1])
 
         rows = _rows(builder, split, example_key, label_key, form)
-        examples = _examples(builder, rows, read, kind.array(shape), len(labels[split]), name, split, console)
+        examples, good, broken = _examples(builder, rows, read, kind.array(shape), kept[split], name, split, console)
+        problems += broken
+        _require_some(good, split, broken)
         splits[split] = Split(
             examples,
-            _numbers(labels[split], features[label_key]),
-            tuple(f"{split}/{i}" for i in range(len(labels[split]))),
-            tuple(facts[split]) if split in facts else None,
+            _numbers(labels[split], features[label_key])[good],
+            tuple(f"{split}/{kept[split][place]}" for place in good),
+            tuple(facts[split][place] for place in good) if split in facts else None,
         )
-    return form.modality, shape, splits, tuple(_classes(features[label_key]).names), notes
+    return form.modality, shape, splits, tuple(_classes(features[label_key]).names), notes, problems
 
 
 def find_catalogue_modality(name, data_dir=None):
@@ -130,15 +135,27 @@ def _classes(feature):
     return inner if isinstance(inner, tfds.features.ClassLabel) else None
 
 
-def _examined(rows, name, split, example_key, label_key, form, features):
-    """Labels and facts of the examples of a split."""
-    labels, facts = [], []
+def _examined(rows, split, example_key, label_key, form, features):
+    """Of the examples of a split that can be read: their indices, labels and facts; and a `Problem` for each other."""
+    kept, labels, facts, problems = [], [], [], []
     for index, row in enumerate(rows):
+        try:
+            facts.append(None if form.scan is None else form.scan(row[example_key], features[example_key]))
+        except InputError as error:
+            problems.append(_broken(split, index, error))
+            continue
+        kept.append(index)
         labels.append(np.asarray(row[label_key], np.int64))
-        if form.scan is not None:
-            with _naming(name, split, index):
-                facts.append(form.scan(row[example_key], features[example_key]))
-    return labels, facts
+    return kept, labels, facts, problems
+
+
+def _broken(split, index, error):
+    return Problem("broken example", f"{split}/{index}", str(error))
+
+
+def _require_some(examples, split, problems):
+    lines = Report(tuple(problems)).lines()
+    require(len(examples) > 0, "Every split must hold examples that can be read", split=split, repair=". ".join(lines))
 
 
 def _without_labels(labels):
@@ -191,12 +208,18 @@ def _rows(builder, split, example_key, label_key, form):
     return builder.as_dataset(split=split, shuffle_files=False, decoders=only).as_numpy_iterator()
 
 
-def _examples(builder, rows, read, array, count, name, split, console):
-    """Those of a split: in memory, or, where they are large, decoded when they are asked for."""
+def _examples(builder, rows, read, array, kept, name, split, console):
+    """Those of a split at the indices `kept`: in memory, or, where they are large, decoded when they are asked for.
+
+    Returns:
+        `(examples, good, problems)`: `good` are the places in `kept` of those that could be read.
+    """
     shape, dtype = array
-    if count * int(np.prod(shape)) * np.dtype(dtype).itemsize <= LARGE:
-        pairs = in_parallel(lambda pair: read(*pair), enumerate(rows), f"reading {split}", console, count)
-        return np.stack(list(pairs))
+    if len(kept) * int(np.prod(shape)) * np.dtype(dtype).itemsize <= LARGE:
+        found = list(_read_all(rows, read, kept, split, console))
+        good = [place for place, example in enumerate(found) if not isinstance(example, InputError)]
+        broken = [_broken(split, kept[i], e) for i, e in enumerate(found) if isinstance(e, InputError)]
+        return np.stack([found[place] for place in good]) if good else (), good, broken
     require(
         _is_random_access(builder),
         f"Sets of more than {LARGE:,} bytes must be prepared as array_record",
@@ -204,7 +227,26 @@ def _examples(builder, rows, read, array, count, name, split, console):
         file_format=str(builder.info.file_format),
         repair="`tfds build --file_format=array_record`, or another `data_dir`.",
     )
-    return Lazy(lambda index: read(index, rows[index]), range(count), shape, dtype)
+
+    def fetch(index):
+        with _naming(name, split, index):
+            return read(rows[index])
+
+    return Lazy(fetch, kept, shape, dtype), list(range(len(kept))), []
+
+
+def _read_all(rows, read, kept, split, console):
+    """Yields each of these examples, or the `InputError` that it makes."""
+
+    def attempt(row):
+        try:
+            return read(row)
+        except InputError as error:
+            return error
+
+    wanted = set(kept)
+    some = (row for index, row in enumerate(rows) if index in wanted)
+    return in_parallel(attempt, some, f"reading {split}", console, len(kept))
 
 
 def _is_random_access(builder):

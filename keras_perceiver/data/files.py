@@ -17,3 +17,8 @@ def open_regular(path, max_bytes):
     if status.st_size > max_bytes:
         raise OSError(f"It has {status.st_size:,} bytes; it may have at most {max_bytes:,}.")
     return Path(path).open("rb")
+
+
+def name_of(file, what):
+    """How messages call a path, or the bytes of such a file: "the film", say."""
+    return f"the {what}" if isinstance(file, bytes) else f"`{file}`"

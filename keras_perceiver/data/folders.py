@@ -60,7 +60,8 @@ def list_folder(folder, modality=None):
 
     Args:
         folder: its path.
-        modality: key of `MODALITIES`; None for the one that most files have, by their names.
+        modality: key of `MODALITIES`; None for the one that most files have, by their names. Where "audio" is asked for
+            and most files are films, those are taken for their sound.
 
     Returns:
         `Listing`.
@@ -75,7 +76,7 @@ def list_folder(folder, modality=None):
     if has_table:
         files.remove(LABELS)
     listing.modality, listing.notes = (modality, []) if modality else recognise(files, folder)
-    extensions = MODALITIES[listing.modality].extensions
+    extensions = _extensions(files, listing.modality)
     known = []
     for path in files:
         if path.lower().endswith(extensions):
@@ -89,6 +90,16 @@ def list_folder(folder, modality=None):
     listing.items.sort(key=lambda item: item.path)
     check_names({label for item in listing.items for label in item.labels})
     return listing
+
+
+def _extensions(files, modality):
+    """How files that are taken end: with `asked_extensions` where most have one, as they never have where the modality
+    was recognised by them."""
+    kind = MODALITIES[modality]
+    own, others = (
+        sum(path.lower().endswith(ends) for path in files) for ends in (kind.extensions, kind.asked_extensions)
+    )
+    return kind.extensions + (kind.asked_extensions if others > own else ())
 
 
 def recognise(files, folder):

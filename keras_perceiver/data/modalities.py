@@ -10,6 +10,7 @@ from keras_perceiver.data import (
     audio_video,
     augment,
     decoding,
+    films,
     images,
     point_augmentation,
     points,
@@ -47,7 +48,11 @@ class Modality:
         draw: (matplotlib axes, an example as it enters the model, weights of its bytes or None) -> nothing; where
             `draws_clip`, `clip` is the window that it was made of, whose waveform is drawn too.
         settings: names of the settings of `preprocess`.
-        notes: facts of all examples -> sentences.
+        asked_extensions: of other files, lower case, that are read too where the modality is asked for and most files
+            have them: films, for their sound.
+        read_whole: (path or bytes, shape) -> one raw example of a file that is asked about, which may be longer than
+            those of training, and the shape in which it is kept; None where examples are looked at whole.
+        notes: (facts of all examples, shape) -> sentences.
         facts_of: an array as it is stored -> the same facts; None where data come as files only.
         resize: (array as it is stored, shape) -> the same in that shape; None where data come as files only.
         mix: settings -> function of a raw batch, its labels and a (2,) int32 seed; or None.
@@ -76,7 +81,9 @@ class Modality:
     draw: Callable
     draws_clip: bool = False
     settings: tuple[str, ...] = ()
-    notes: Callable = lambda facts: []
+    asked_extensions: tuple[str, ...] = ()
+    read_whole: Callable | None = None
+    notes: Callable = lambda facts, shape: []
     facts_of: Callable | None = None
     resize: Callable | None = None
     mix: Callable | None = None
@@ -104,7 +111,7 @@ def _audio_input_shape(shape, **settings):
     if settings.get("audio_input") == "raw":
         return {"audio": (window, 1)}
     bins = settings.get("num_mel_bins") or audio_features.NUM_MEL_BINS
-    return {"audio": (window // audio.hop_of(rate), bins, 1)}
+    return {"audio": (window // (settings.get("mel_hop") or audio.hop_of(rate)), bins, 1)}
 
 
 MODALITIES = {
@@ -132,8 +139,10 @@ MODALITIES = {
     "audio": Modality(
         name="audio",
         extensions=audio.EXTENSIONS,
+        asked_extensions=films.WITH_SOUND,
         scan=audio.scan_audio,
         read=audio.read_audio,
+        read_whole=audio.read_whole_audio,
         choose_shape=audio.choose_audio_shape,
         options=("sample_rate", "clip_seconds"),
         notes=audio.audio_notes,
@@ -142,7 +151,7 @@ MODALITIES = {
         served=lambda shape: {"samples": (shape[:1], "float32"), "length": ((), "int32")},
         range=(-1, 1),
         preprocess=audio_features.preprocess_audio,
-        settings=("audio_input", "num_mel_bins", "trim_threshold"),
+        settings=("audio_input", "num_mel_bins", "mel_hop", "trim_threshold"),
         augment=audio_features.augment_audio,
         hide=audio_features.spec_augment,
         count_clips=lambda facts, shape: audio.count_clips([fact["seconds"] for fact in facts], shape),
@@ -155,12 +164,13 @@ MODALITIES = {
     ),
     "video": Modality(
         name="video",
-        extensions=video.EXTENSIONS,
+        extensions=films.EXTENSIONS,
         scan=video.scan_video,
         read=video_windows.read_film,
+        read_whole=video_windows.read_whole_film,
         choose_shape=video_windows.choose_film_shape,
         options=("frame_size", "num_frames", "frame_rate"),
-        notes=video.video_notes,
+        notes=video_windows.film_notes,
         array=video_windows.film_array,
         input_shape=lambda shape: shape[:4],
         served=lambda shape: {"video": (shape[:4], "float32")},
@@ -175,9 +185,10 @@ MODALITIES = {
     # Behind "video", which files with such names are unless it is asked for.
     "audio_video": Modality(
         name="audio_video",
-        extensions=audio_video.EXTENSIONS,
+        extensions=films.WITH_SOUND,
         scan=audio_video.scan_audio_video,
         read=audio_video.read_audio_video,
+        read_whole=audio_video.read_whole_audio_video,
         choose_shape=audio_video.choose_audio_video_shape,
         options=("frame_size", "num_frames", "sample_rate", "clip_seconds", "frame_rate"),
         notes=audio.audio_notes,
@@ -191,7 +202,7 @@ MODALITIES = {
         },
         range=(0, 255),
         preprocess=audio_video.preprocess_audio_video,
-        settings=("audio_input", "num_mel_bins"),
+        settings=("audio_input", "num_mel_bins", "mel_hop"),
         augment=audio_video.augment_audio_video,
         hide=audio_features.spec_augment,
         count_clips=lambda facts, shape: audio_video.count_clips([fact["seconds"] for fact in facts], shape),

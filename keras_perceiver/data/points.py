@@ -8,6 +8,7 @@ behind them, beside a mask of the points that are real.
 import hashlib
 import io
 import logging
+import math
 import os
 import re
 import zipfile
@@ -24,13 +25,15 @@ MESHES = (".off", ".ply", ".obj", ".stl")
 EXTENSIONS = (*MESHES, ".xyz", ".npy", ".npz")
 DEFAULT_POINTS = 2048  # of a mesh's surface, and at most of a cloud; about the 2,000 of the paper
 MAX_FILE_BYTES = 2**26  # 64 MiB: text takes up to twenty times its size while trimesh reads it
-MAX_ARRAY_BYTES = 2**28  # 256 MiB of the arrays in a compressed file
+MAX_ARRAY_BYTES = 2**28  # 256 MiB of an array as it is held, in float64: small files may unpack to large ones
+MAX_HEADER_BYTES = 2**14  # of an array
 MIN_SCALE = 1e-30  # of coordinates about their mean: below it, and above its inverse, float32 has too few digits
 
-# How many elements of each kind the header of a file promises.
+# How many elements of each kind the header of a file promises. Every expression takes linear time, whatever stands in
+# the file: a comment ends at its line, and of PLY only the header is looked at.
 PROMISES = {
-    ".off": re.compile(rb"\A\s*(?:#[^\n]*\s+)*[A-Z]*OFF\s*(?:#[^\n]*\s+)*(?P<vertices>\d+)\s+(?P<faces>\d+)"),
-    ".ply": re.compile(rb"\Aply\b.*?element\s+vertex\s+(?P<vertices>\d+).*?end_header", re.DOTALL),
+    ".off": re.compile(rb"\A\s*(?:#[^\n]*\n\s*)*[A-Z]*OFF\s*(?:#[^\n]*\n\s*)*(?P<vertices>\d+)\s+(?P<faces>\d+)"),
+    ".ply": re.compile(rb"^element\s+vertex\s+(?P<vertices>\d+)", re.MULTILINE),
 }
 
 # trimesh says there what it could not load beside a shape, such as pictures, which are not asked for.
@@ -87,7 +90,8 @@ def load_cloud(file, extension=None, name=None):
 def _read_mesh(content, extension):
     import trimesh
 
-    promised = PROMISES[extension].match(content) if extension in PROMISES else None
+    header = content.partition(b"end_header")[0] if extension == ".ply" else content
+    promised = PROMISES[extension].search(header) if extension in PROMISES else None
     options = {"skip_materials": True} if extension == ".obj" else {}
     scene = trimesh.load_scene(io.BytesIO(content), file_type=extension[1:], process=False, **options)
     vertices, faces, count = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], 0
@@ -115,21 +119,33 @@ def _read_text(content, extension):
 
 
 def _read_array(content, extension):
-    stream = io.BytesIO(content)
-    if extension == ".npz":
-        with zipfile.ZipFile(stream) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-            names = archive.namelist()
-        if size > MAX_ARRAY_BYTES:
-            raise ValueError(f"Its arrays have {size:,} bytes; they may have at most {MAX_ARRAY_BYTES:,}.")
-        name = "points.npy" if len(names) > 1 else names[0]
-        with np.load(stream, allow_pickle=False) as arrays:
-            array = arrays[name.removesuffix(".npy")]
+    if extension == ".npy":
+        array = _bounded_array(lambda: io.BytesIO(content))
     else:
-        array = np.load(stream, allow_pickle=False)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+            name = "points.npy" if len(names) > 1 else names[0]
+            array = _bounded_array(lambda: archive.open(name))
     if array.dtype.kind not in "fiub":
         raise ValueError(f"Its array holds no real numbers but {array.dtype}.")
     return Cloud(array.astype(np.float64))
+
+
+def _bounded_array(opened):
+    """An array in NumPy's format, whose header says how large it is before any of it is read.
+
+    `opened` is a function that returns a stream of it, from its beginning.
+    """
+    with opened() as stream:
+        start = io.BytesIO(stream.read(MAX_HEADER_BYTES))
+    version = np.lib.format.read_magic(start)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(start)
+    size = math.prod(shape) * max(dtype.itemsize, np.dtype(np.float64).itemsize)
+    if size > MAX_ARRAY_BYTES:
+        raise ValueError(f"Its array would take {size:,} bytes; it may take at most {MAX_ARRAY_BYTES:,}.")
+    with opened() as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 READERS = {**dict.fromkeys(MESHES, _read_mesh), ".xyz": _read_text, ".npy": _read_array, ".npz": _read_array}

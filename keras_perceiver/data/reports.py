@@ -3,6 +3,7 @@
 import collections
 import csv
 import io
+import warnings
 from dataclasses import dataclass
 
 from keras_perceiver._checks import printable, require
@@ -61,3 +62,9 @@ class Report:
 def _cell(text):
     """Text that a spreadsheet takes for text: names of strangers must not be formulas."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def say(text):
+    """Says something of one file where no `Report` is made, such as while a model is trained or asked: a warning of
+    Python's, once for each text."""
+    warnings.warn(printable(text), stacklevel=3)

@@ -16,7 +16,7 @@ from keras_perceiver.data.modalities import MODALITIES
 from keras_perceiver.data.reports import Problem
 
 # Of what is remembered. With TensorFlow up to 2.17 other decoders read some sounds.
-VERSION = f"7, TensorFlow {tf.__version__}, Pillow {PIL.__version__}, PyAV {av.__version__}, "
+VERSION = f"8, TensorFlow {tf.__version__}, Pillow {PIL.__version__}, PyAV {av.__version__}, "
 VERSION += f"trimesh {version('trimesh')}"
 
 

@@ -196,7 +196,7 @@ def _load_folder(folder, *, modality, shape, splits, console, **asked):
     check_classes(class_names, inner if os.path.isdir(folder / class_names[0]) else "")
     found = [facts[item.path] for item in items]
     shape = tuple(shape or kind.choose_shape(found, **{name: asked[name] for name in kind.options}))
-    notes += kind.notes(found)
+    notes += kind.notes(found, shape)
     broken_off = [item.path for item in items if facts[item.path].get("is_broken_off")]
     if broken_off:
         notes.append(
@@ -287,7 +287,7 @@ def _resized(source, shape, image_size):
 
 def _load_catalogue(data, *, data_dir, modality, shape, splits, console, **asked):
     name = data.removeprefix("tfds:")
-    modality, shape, found, class_names, notes = read_catalogue(
+    modality, shape, found, class_names, notes, problems = read_catalogue(
         name, modality=modality, data_dir=data_dir, shape=shape, console=console, **asked
     )
     check_classes(class_names)
@@ -297,7 +297,9 @@ def _load_catalogue(data, *, data_dir, modality, shape, splits, console, **asked
         data=data,
         modality=modality,
         class_names=class_names,
-        notes=notes + MODALITIES[modality].notes([fact for split in found.values() for fact in split.facts or ()]),
+        problems=problems,
+        notes=notes
+        + MODALITIES[modality].notes([fact for split in found.values() for fact in split.facts or ()], shape),
         recorded=splits,
         data_dir=None if data_dir is None else str(Path(data_dir).resolve()),
         shape=shape,

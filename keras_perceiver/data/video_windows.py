@@ -10,8 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_perceiver._checks import require, require_positive
-from keras_perceiver.data import audio, video
+from keras_perceiver.data import audio, films, video
+from keras_perceiver.data.files import name_of
+from keras_perceiver.data.reports import say
 from keras_perceiver.data.video_augmentation import augment_video
+
+MAX_WHOLE_BYTES = 2**30  # 1 GiB of the frames of one film that is asked about
 
 
 def choose_film_shape(facts, frame_size=None, num_frames=None, frame_rate=None):
@@ -54,11 +58,39 @@ def read_film(file, shape):
     """
     if len(shape) == 4:
         return video.read_video(file, shape)
+    return _kept(file, films.survey(file), shape)
+
+
+def _kept(file, contents, shape):
+    """A film whose `Contents` are known, kept at a rate."""
     kept, rate = shape[4:]
     example = np.zeros((), film_array(shape)[1])
-    example["frames"] = video.read_video(file, (kept, *shape[1:4]), frame_rate=rate)
-    example["frames_length"] = np.clip(math.ceil(video.length_of(file)[1] * rate - 1e-3), 1, kept)
+    example["frames"] = video.read_surveyed(file, contents, (kept, *shape[1:4]), frame_rate=rate)
+    example["frames_length"] = np.clip(video.frames_of(contents.seconds, rate), 1, kept)
     return example
+
+
+def read_whole_film(file, shape):
+    """Reads a film that may be longer than those of training: up to a minute of it, where it is looked at in windows.
+
+    Returns:
+        `(example, shape)`: as `read_film`, and the shape in which it is kept.
+    """
+    if len(shape) == 4:
+        return read_film(file, shape), shape
+    contents = films.survey(file)
+    shape = (*shape[:4], whole_length(file, contents, shape, *shape[4:]), shape[5])
+    return _kept(file, contents, shape), shape
+
+
+def whole_length(file, contents, shape, kept, frame_rate):
+    """How many frames of a film that is asked about are kept at a rate: at least `kept`, as in training, and at most
+    those of `MAX_SECONDS` and `MAX_WHOLE_BYTES`."""
+    there = video.frames_of(contents.seconds, frame_rate)
+    most = min(math.ceil(audio.MAX_SECONDS * frame_rate), MAX_WHOLE_BYTES // math.prod(shape[1:4]))
+    if there > max(kept, most):
+        say(f"only the first {max(kept, most) / frame_rate:g} s are used of {name_of(file, 'film')}, which is longer")
+    return max(kept, min(there, most))
 
 
 def count_clips(frames, shape):
@@ -71,7 +103,7 @@ def count_clips(frames, shape):
 def clips_of_facts(facts, shape):
     """(n,) how many windows of each film are tested; see `count_clips`."""
     rate = shape[5] if len(shape) > 4 else 0
-    return count_clips([math.ceil(fact.get("seconds", 0) * rate - 1e-3) for fact in facts], shape)
+    return count_clips([video.frames_of(fact.get("seconds", 0), rate) for fact in facts], shape)
 
 
 def clips_of_example(example, shape):
@@ -106,3 +138,11 @@ def augment_film(shape, *, crop_min_area=1.0, flip_rate=0.0, color_jitter=0.0):
         return see(take_window(example, shape, start), seed)
 
     return augment
+
+
+def film_notes(facts, shape):
+    """What is to be said of a data set of films beside its problems."""
+    heard = sum(fact["has_sound"] for fact in facts)
+    cut = sum(fact.get("seconds", 0) > audio.MAX_SECONDS for fact in facts) if len(shape) > 4 else 0
+    sound = "films have sound, which `--modality audio_video` uses too, and `--modality audio` alone"
+    return [*audio.cut_notes(cut), *([f"{heard:,} {sound}"] if heard else [])]

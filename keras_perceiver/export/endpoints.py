@@ -134,8 +134,13 @@ def noise(kind, shape, count, seed=0):
 
 
 def read_clips(kind, shape, file, **options):
-    """One file as a model is asked about it: `{input: (K, ..)}`, its K clips, or the whole of it."""
-    example = fields(kind.read(file, shape, **options))
+    """One file as a model is asked about it: `{input: (K, ..)}`, its K clips, or the whole of it. Clips are spread over
+    files that are longer than those of training too."""
+    if kind.read_whole is None:
+        example = kind.read(file, shape, **options)
+    else:
+        example, shape = kind.read_whole(file, shape)
+    example = fields(example)
     count = 1 if kind.clip is None else kind.count_of(example, shape)
     parts = [example if kind.clip is None else kind.clip(example, shape, number, count) for number in range(count)]
     parts = [part if isinstance(part, dict) else {next(iter(kind.served(shape))): part} for part in parts]

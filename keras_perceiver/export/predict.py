@@ -118,7 +118,9 @@ def predict(saved_model, files, *, top=3, invert=False, server=None, **connectio
 
     Args:
         saved_model: folder of a SavedModel, see `SavedClassifier`.
-        files: paths of pictures or sounds; each is turned to the model's channels, size or rate, and range.
+        files: paths of what the model was trained on; each is turned to the model's channels, size or rate, and range.
+            Of sounds, and of films at a rate, up to 16 clips are asked about, spread over the whole file, however long
+            those of training were. Of more than a minute the first one is used, as in training; a warning says so.
         top: how many classes to name per file.
         invert: for dark ink on white, where the model has seen light ink on black.
         server, connection: see `SavedClassifier`.

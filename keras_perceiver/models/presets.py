@@ -203,5 +203,8 @@ def paper_options(preset):
         options |= {"frame_rate": FRAME_RATE}
     if modality != "video":
         options |= {"sample_rate": SAMPLE_RATE, "clip_seconds": CLIP_SECONDS}
-        settings = {"audio_input": "raw"} if len(shape["audio"]) == 2 else {"num_mel_bins": shape["audio"][1]}
+        settings = {"audio_input": "raw"}
+        if len(shape["audio"]) == 3:  # (T, F, 1)
+            frames, bins, _ = shape["audio"]
+            settings = {"num_mel_bins": bins, "mel_hop": round(SAMPLE_RATE * CLIP_SECONDS) // frames}
     return options, settings

@@ -1,6 +1,7 @@
 """A source and a recipe -> the data sets that a model is trained with."""
 
 import inspect
+import math
 import re
 from contextlib import contextmanager
 
@@ -12,7 +13,9 @@ from keras_perceiver.data import MODALITIES, evaluation_dataset, training_datase
 from keras_perceiver.data.pipeline import WHOLE, epoch_order, evaluation_steps
 from keras_perceiver.data.service import service_reader, through_service
 
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = 256  # examples, or clips of them; fewer where they are large
+EVALUATION_BYTES = 2**29  # 512 MiB of one batch, as it enters a model
+MIN_EVALUATION_BATCH = 16  # so that each of eight replicas has some
 
 
 def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, shard=WHOLE, service=None, console=None):
@@ -58,7 +61,7 @@ def evaluation_data(source, split, *, preprocess=None, clips=None, shard=WHOLE, 
 
     return evaluation_dataset(
         source.splits[split],
-        batch_size=EVALUATION_BATCH,
+        batch_size=evaluation_batch(source),
         num_classes=len(source.class_names),
         preprocess=kind.preprocess(shape, **(preprocess or {})),
         clip=None if kind.clip is None else clip,
@@ -70,7 +73,15 @@ def evaluation_data(source, split, *, preprocess=None, clips=None, shard=WHOLE, 
 
 def steps_of_evaluation(source, split, clips=None):
     """Steps of `evaluation_data`."""
-    return evaluation_steps(len(source.splits[split]) if clips is None else int(np.sum(clips)), EVALUATION_BATCH)
+    count = len(source.splits[split]) if clips is None else int(np.sum(clips))
+    return evaluation_steps(count, evaluation_batch(source))
+
+
+def evaluation_batch(source):
+    """How many examples, or clips of them, are evaluated at once at most."""
+    arrays = MODALITIES[source.modality].served(source.example_shape).values()
+    size = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in arrays)
+    return max(MIN_EVALUATION_BATCH, min(EVALUATION_BATCH, EVALUATION_BYTES // size))
 
 
 def raw_examples(source, split, count):

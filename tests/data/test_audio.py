@@ -8,7 +8,7 @@ import tensorflow as tf
 from sounds import CODECS, encoded, sine, wav_bytes, write_sounds
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import audio, load_source, read_audio
+from keras_perceiver.data import MODALITIES, audio, load_source, read_audio
 from keras_perceiver.data.audio import (
     choose_audio_shape,
     clip_of,
@@ -18,6 +18,7 @@ from keras_perceiver.data.audio import (
     scan_audio,
     take_window,
 )
+from keras_perceiver.export.endpoints import read_clips
 
 RATE = 8000
 TONE = sine(440, 0.5, RATE)
@@ -72,7 +73,7 @@ def test_a_long_file_is_read_up_to_what_is_kept_and_that_is_said(monkeypatch):
     facts = scan_audio(wav_bytes(sine(440, 3.0, RATE), RATE))
     assert facts["is_cut"]
     assert facts["size"] == [2000]
-    assert audio.audio_notes([facts, {}]) == ["only the first 0.25 s are used of 1 files that are longer"]
+    assert audio.audio_notes([facts, {}], None) == ["only the first 0.25 s are used of 1 files that are longer"]
     assert choose_audio_shape([facts])[2] == max(2000, choose_audio_shape([facts])[0])
 
 
@@ -179,3 +180,28 @@ def test_however_short_a_sound_is_something_of_it_is_left_at_any_rate(samples, r
     found, _, _ = decode_audio(content, rate, 1.0)
     assert len(found) == np.ceil(samples * rate / RATE)
     assert found.max() > 0.02
+
+
+def test_clips_are_spread_over_sounds_that_are_longer_than_those_of_training(monkeypatch):
+    shape = (1280, RATE, 1280)
+    samples = sine(3, 2.0, RATE)
+    asked = read_clips(MODALITIES["audio"], shape, wav_bytes(samples[: 10 * 1280], RATE))["samples"]
+    np.testing.assert_allclose(np.ravel(asked), samples[: 10 * 1280], atol=1e-4)
+    many = read_clips(MODALITIES["audio"], shape, wav_bytes(np.tile(samples, 2), RATE))["samples"]
+    assert many.shape == (16, 1280)
+    np.testing.assert_allclose(many[-1], samples[-1280:], atol=1e-4)
+    monkeypatch.setattr(audio, "MAX_SECONDS", 0.48)
+    with pytest.warns(UserWarning, match="only the first 0.48 s are used of the sound, which is longer"):
+        asked = read_clips(MODALITIES["audio"], shape, wav_bytes(samples, RATE))["samples"]
+    np.testing.assert_allclose(np.ravel(asked), samples[: 3 * 1280], atol=1e-4)
+
+
+def test_a_file_whose_rate_changes_is_used_up_to_there():
+    content = encoded(sine(440, 1.0, 16_000), 16_000, "aac") + encoded(sine(440, 1.0, RATE), RATE, "aac")
+    for rate in (None, 16_000, RATE):
+        samples, found, broken_off = decode_audio(content, rate, 9.0)
+        assert found == (rate or 16_000)
+        assert broken_off
+        assert len(samples) == pytest.approx(found, rel=0.2)  # codecs pad
+        spectrum = np.abs(np.fft.rfft(samples[: found // 2]))
+        assert np.argmax(spectrum) == 220

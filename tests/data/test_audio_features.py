@@ -5,7 +5,9 @@ import pytest
 import tensorflow as tf
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import augment_audio, preprocess_audio, spec_augment, tensorflow_io
+from keras_perceiver.data import MODALITIES, augment_audio, preprocess_audio, spec_augment, tensorflow_io
+from keras_perceiver.data.audio import choose_audio_shape
+from keras_perceiver.models.presets import PAPER_PRESETS, paper_options
 
 SHAPE = (2560, 8000, 4000)
 SAMPLES = np.random.default_rng(4).normal(0, 0.1, (3, 2560)).astype("float32")
@@ -143,3 +145,21 @@ def test_fades_are_drawn_from_the_seed_and_end_where_the_sound_ends():
 def test_thresholds_are_checked(settings):
     with pytest.raises(InputError, match=r"`trim_threshold` must be a number in \[0, 1\)"):
         preprocess_audio(SHAPE, **settings)
+
+
+def test_the_papers_spectrogram_has_4800_numbers():
+    options, settings = paper_options("audioset_mel")
+    shape = choose_audio_shape([{"seconds": 10.0, "rate": 48_000}], **options)
+    assert shape[0] == 61_440
+    kind = MODALITIES["audio"]
+    assert kind.input_shape(shape, **settings) == PAPER_PRESETS["audioset_mel"]["input_shape"]
+    samples = np.sin(np.arange(61_440) / 10).astype("float32") * np.linspace(0, 1, 61_440, dtype="float32")
+    made = kind.preprocess(shape, **settings)({"samples": samples, "length": np.int32(30_720)})
+    assert made["audio"].shape == (60, 80, 1)
+    assert made["audio_padding_mask"].numpy().all(axis=1).tolist() == [True] * 30 + [False] * 30
+
+
+@pytest.mark.parametrize(("hop", "rule"), [(0.5, "must be an integer"), (1000, "must divide the samples of a window")])
+def test_hops_are_checked(hop, rule):
+    with pytest.raises(InputError, match=f"`mel_hop` {rule}"):
+        preprocess_audio(SHAPE, mel_hop=hop)

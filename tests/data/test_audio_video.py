@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from films import FRAMES, RATE, SOUND_RATE, brightness, film
+from sounds import sine, wav_bytes
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import load_source
+from keras_perceiver.data import audio, films, load_source
 from keras_perceiver.data.audio_video import (
     augment_audio_video,
     choose_audio_video_shape,
@@ -109,7 +110,10 @@ def test_folders_of_films_say_that_there_is_sound_and_take_it_when_asked(tmp_pat
     (tmp_path / "set" / "loud" / "mute.mp4").write_bytes(film("mp4", frames=5, size=(32, 48)))
     seen = load_source(tmp_path / "set")
     assert seen.modality == "video"
-    assert "10 films have sound, which `--modality audio_video` uses too" in seen.report.notes
+    assert (
+        "10 films have sound, which `--modality audio_video` uses too, and `--modality audio` alone"
+        in seen.report.notes
+    )
     options = {"modality": "audio_video", "num_frames": 4, "sample_rate": 8000, "clip_seconds": 0.16}
     source = load_source(tmp_path / "set", **options)
     assert [problem.path for problem in source.report.problems] == ["loud/mute.mp4"]
@@ -118,3 +122,71 @@ def test_folders_of_films_say_that_there_is_sound_and_take_it_when_asked(tmp_pat
     assert found.enters_as == "video 4 x 32 x 48 x 3, audio 16 x 64 x 1"
     assert (tmp_path / "look" / "sheet.png").stat().st_size > 10_000
     assert brightness(0) == 10
+
+
+def write_films(folder):
+    """Ten films of two classes, by the height of their tone; and a silent one."""
+    for name, pitch in (("high", 2000), ("low", 500)):
+        (folder / name).mkdir(parents=True)
+        for i in range(5):
+            content = film("matroska", frames=5, size=(32, 48), sound=sine(pitch + 20 * i, 0.3, SOUND_RATE))
+            (folder / name / f"{i}.mkv").write_bytes(content)
+    (folder / "low" / "mute.mp4").write_bytes(film("mp4", frames=5, size=(32, 48)))
+
+
+def test_the_sound_of_films_is_taken_alone_where_it_is_asked_for(tmp_path):
+    write_films(tmp_path / "set")
+    source = load_source(tmp_path / "set", modality="audio", sample_rate=8000)
+    assert source.modality == "audio"
+    assert [problem.path for problem in source.report.problems] == ["low/mute.mp4"]
+    assert "low/mute.mp4` must be a readable film with sound" in source.report.problems[0].reason
+    for split in source.splits.values():
+        for example, label, name in zip(split.examples.array(), split.labels, split.names, strict=True):
+            spectrum = np.abs(np.fft.rfft(example["samples"][400:2000]))  # of 0.2 s
+            pitch = {"high": 2000, "low": 500}[source.class_names[label]] + 20 * int(name.split("/")[1][0])
+            assert np.argmax(spectrum) == pytest.approx(0.2 * pitch, abs=1)
+    assert load_source(tmp_path / "set").modality == "video"
+    for i in range(12):  # most files are sounds: films are left to those who ask for films
+        path = tmp_path / "set" / ("high", "low")[i % 2] / f"{i}.wav"
+        path.write_bytes(wav_bytes(sine(500 + i, 0.3, 8000), 8000))
+    mixed = load_source(tmp_path / "set", modality="audio")
+    assert {problem.path[-4:] for problem in mixed.report.problems} == {".mkv", ".mp4"}
+
+
+def test_films_may_be_larger_than_sounds(tmp_path, monkeypatch):
+    path = tmp_path / "a.avi"
+    path.write_bytes(film("avi", sound=steps()))
+    monkeypatch.setattr(audio, "MAX_FILE_BYTES", 1000)
+    assert read_audio_video(path, SHAPE)["length"] > 0
+    assert audio.scan_audio(path)["seconds"] > 0.5
+    monkeypatch.setattr(films, "MAX_FILE_BYTES", 1000)
+    for scan in (scan_audio_video, audio.scan_audio):
+        with pytest.raises(InputError, match=r"a.avi` must be a readable film .*may have at most 1,000"):
+            scan(path)
+
+
+@pytest.mark.parametrize(
+    ("shift", "silent"),
+    [
+        (lambda time: 0.2 * (time > 0.4), slice(11, 16)),  # a gap in the middle
+        (lambda time: 0.2, slice(0, 5)),
+        (lambda time: 0.03 * (time > 0.4), slice(0, 0)),  # no more than times that are rounded
+    ],
+    ids=["a gap", "later", "next to nothing"],
+)
+@pytest.mark.parametrize("container", ["matroska", "mp4"])
+def test_sound_stands_where_its_times_say(container, shift, silent):
+    example = read_audio_video(film(container, sound=steps(), shift=shift), (*SHAPE[:6], 27))
+    expected = np.insert(np.arange(23.0), [silent.start] * (silent.stop - silent.start), -1)[:23]
+    heard = loudness(example["samples"] / 32768)[:23]
+    assert np.median(np.abs(heard - expected)) < 0.3
+    assert (heard[silent][1:-1] < -0.5).all()
+    if silent == slice(0, 0):
+        assert example["length"] == read_audio_video(film(container, sound=steps()), (*SHAPE[:6], 27))["length"]
+
+
+def test_sound_before_the_first_frame_is_left_out():
+    """The film begins 0.2 s behind its sound."""
+    content = film("matroska", sound=steps(), shift=lambda time: -0.2)
+    example = read_audio_video(content, SHAPE)
+    np.testing.assert_allclose(loudness(example["samples"] / 32768)[1:15], np.arange(6, 20), atol=1.5)

@@ -97,6 +97,19 @@ def test_meshes_by_name_become_points_of_their_surface(tmp_path, manual):
     np.testing.assert_array_equal(again.splits["test"].examples["points"], source.splits["test"].examples["points"])
 
 
+def test_meshes_that_cannot_be_read_are_left_out_and_named(tmp_path, manual):
+    write_meshes(manual, (range(5), range(5, 7)))
+    (manual / "ModelNet10" / "toilet" / "train" / "toilet_0002.off").write_bytes(b"OFF\n9 1 0\n0 0 0\n")
+    source = load_source("tfds:model_net/10", data_dir=tmp_path, num_points=13)
+    assert sum(len(split) for split in source.splits.values()) == 13
+    (note,) = [note for note in source.report.notes if "left out" in note]
+    assert note.startswith(
+        "tfds:model_net/10: left out 1 meshes of the train split: toilet_0002.off must be a readable"
+    )
+    again = load_source("tfds:model_net/10", data_dir=tmp_path, num_points=13)  # prepared: read, not made
+    assert note in again.report.notes
+
+
 def test_clips_by_name_have_several_labels_and_what_is_gone_is_named(tmp_path, manual):
     labels = [["/m/09x0r", "/m/04rlf"], ["/t/dd00088"], ["/m/09x0r"]]
     write_clips(manual, {f"train{i}": labels[i % 3] for i in range(6)}, {f"test{i}": labels[i % 3] for i in range(3)})

@@ -51,15 +51,67 @@ def test_a_large_set_stays_on_disk(prepared, monkeypatch):
         load_source("tfds:fashion_mnist", data_dir=prepared["tfrecord"])
 
 
-@pytest.mark.parametrize("large", [2**31, 1000])
-def test_a_broken_picture_is_named_by_its_split_and_index(prepared, monkeypatch, large):
-    def fail(*_):
-        raise InputError("no picture")
+def broken_pictures(monkeypatch, which):
+    """Those of these values, three times their number in the set, cannot be read; returns which were asked for."""
+    real = catalogue_features.read_image
 
+    def read(encoded, shape):
+        picture = real(encoded, shape)
+        if picture[0, 0, 0] // 3 in which:
+            raise InputError("no picture")
+        return picture
+
+    monkeypatch.setattr(catalogue_features, "read_image", read)
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "array_record"])
+def test_broken_pictures_are_left_out_and_named(prepared, monkeypatch, form):
+    broken_pictures(monkeypatch, (7, 12))
+    source = load_source("tfds:fashion_mnist", data_dir=prepared[form])
+    assert sum(len(split) for split in source.splits.values()) == 48 - 3  # 7 is in both splits
+    for split in source.splits.values():
+        for picture, label in zip(split.examples, split.labels, strict=True):
+            assert label == picture[0, 0, 0] // 3 % 10
+            assert picture[0, 0, 0] // 3 not in (7, 12)
+    assert [(problem.kind, problem.reason) for problem in source.report.problems] == [
+        ("broken example", "no picture")
+    ] * 3
+    assert len({name for split in source.splits.values() for name in split.names}) == 45
+    with pytest.raises(InputError, match=r"With `strict` nothing may be skipped.*skipped 3 \(broken example\): train/"):
+        load_source("tfds:fashion_mnist", data_dir=prepared[form], strict=True)
+
+
+def test_where_nothing_can_be_read_it_is_said(prepared, monkeypatch):
+    broken_pictures(monkeypatch, range(40))
+    with pytest.raises(InputError, match=r"hold examples that can be read.*split='train'.*train/0: no picture"):
+        load_source("tfds:fashion_mnist", data_dir=prepared["tfrecord"])
+
+
+def test_a_broken_picture_of_a_large_set_is_named_when_it_is_read(prepared, monkeypatch):
+    broken_pictures(monkeypatch, range(40))
+    monkeypatch.setattr(catalogue, "LARGE", 1000)
+    source = load_source("tfds:fashion_mnist", data_dir=prepared["array_record"])
+    with pytest.raises(InputError, match=r"tfds:fashion_mnist, train, example \d+: no picture"):
+        source.splits["train"].examples.array()
+
+
+@pytest.mark.parametrize("large", [2**31, 1000])
+def test_broken_sounds_are_left_out_wherever_the_set_lies(tmp_path, monkeypatch, large):
+    digits = [{"audio": tone(i, 8000), "label": i % 10, "audio/filename": f"{i}.wav"} for i in range(30)]
+    digits[4]["audio"] = np.array([40_000, 1], np.int64)  # more than 16 bits
+    prepare_examples(tmp_path, "spoken_digit", {"train": digits}, file_format="array_record")
     monkeypatch.setattr(catalogue, "LARGE", large)
-    monkeypatch.setattr(catalogue_features, "read_image", fail)
-    with pytest.raises(InputError, match="tfds:fashion_mnist, train, example 0: no picture"):
-        load_source("tfds:fashion_mnist", data_dir=prepared["array_record"]).splits["train"].examples.array()
+    source = load_source("tfds:spoken_digit", data_dir=tmp_path)
+    assert sum(len(split) for split in source.splits.values()) == 29
+    (problem,) = source.report.problems
+    assert "whole numbers of 16 bits" in problem.reason
+    by_length = {len(digit["audio"]): digit["label"] for digit in digits}
+    for split in source.splits.values():
+        assert problem.path not in split.names
+        for place, (label, fact) in enumerate(zip(split.labels, split.facts, strict=True)):
+            length = int(split.examples[place]["length"])
+            assert fact["seconds"] == length / 8000
+            assert label == by_length[length]
 
 
 def test_a_split_without_labels_is_not_decoded(tmp_path, monkeypatch):

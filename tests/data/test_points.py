@@ -2,6 +2,9 @@
 
 import io
 import struct
+import time
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -169,10 +172,55 @@ def test_bad_files_are_named_with_what_is_wrong(tmp_path, name):
             function(path)
 
 
-def test_a_small_file_that_unpacks_to_a_huge_array_is_refused_before_it_is_unpacked(tmp_path):
-    np.savez_compressed(tmp_path / "bomb.npz", points=np.zeros((MAX_ARRAY_BYTES // 3, 3), np.uint8), more=np.zeros(9))
-    with pytest.raises(InputError, match="they may have at most"):
-        load_cloud(tmp_path / "bomb.npz")
+@pytest.mark.parametrize(
+    ("content", "extension"),
+    [
+        (b"# " * 40, ".off"),
+        (b"# " * 10**5, ".off"),
+        (b"OFF\n" + b"#\n" * 10**5, ".off"),
+        (b"OFF" * 10**5 + b" " * 10**5, ".off"),
+        (b"ply\nelement vertex 1\n" * 10**5, ".ply"),
+        (b"ply\nelement " + b"vertex " * 10**5 + b"1" * 10**5, ".ply"),
+    ],
+    ids=lambda value: str(value[:12]),
+)
+def test_headers_that_are_made_to_take_long_do_not(content, extension):
+    began = time.process_time()
+    with pytest.raises(InputError):
+        load_cloud(content, extension)
+    assert time.process_time() - began < 5
+
+
+def test_promises_behind_comments_are_kept():
+    content = valid_files()["off with comments"][0]
+    with pytest.raises(InputError, match="promises 9 faces and has 4"):
+        load_cloud(content.replace(b"\n4 4 0\n", b"\n4 9 0\n"), ".off")
+
+
+def zipped(content):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("points.npy", content)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (npy(np.zeros((MAX_ARRAY_BYTES // 24 + 1, 3), np.uint8)), "it may take at most 268,435,456"),
+        (npy(np.zeros((1, 3), "S1")).replace(b"'|S1'", b"'|S999999999'"), "it may take at most"),
+        (b"\x93NUMPY\x02\x00" + (2**25).to_bytes(4, "little") + bytes(2**25), "EOF: reading array header"),
+    ],
+    ids=["many small numbers", "one wide number", "a long header"],
+)
+def test_a_small_file_that_unpacks_to_much_is_refused_before_it_is_unpacked(content, reason):
+    for some, extension in ((zipped(content), ".npz"), (content, ".npy")):
+        tracemalloc.start()
+        with pytest.raises(InputError, match=reason):
+            load_cloud(some, extension)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2**20 + (len(content) if extension == ".npy" else 0)  # which is read as it is
 
 
 def test_nothing_that_a_file_names_is_opened(tmp_path, monkeypatch):

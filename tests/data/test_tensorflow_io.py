@@ -97,7 +97,8 @@ def files():
     stereo = np.stack([tone, 0.3 * tone], 1)
     exact = {f"{8 * width} bit.wav": wav_bytes(stereo, 16_000, width) for width in (1, 2, 3, 4)}
     exact["flac.flac"] = encoded(tone, 16_000, "flac")
-    lossy = {"mp3.mp3": encoded(tone, 16_000, "mp3")}  # of which both cut off what the encoder puts in front
+    # Of MP3 both cut off what the encoder puts in front.
+    lossy = {"mp3.mp3": encoded(tone, 16_000, "mp3"), "vorbis.ogg": encoded(tone, 16_000, "vorbis")}
     return {name: (content, 1e-6) for name, content in exact.items()} | {n: (c, 1e-5) for n, c in lossy.items()}
 
 

@@ -1,15 +1,17 @@
 """Reading films, and what stands in front of a model of video."""
 
 import io
+from bisect import bisect_right
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
-from films import CODECS, FRAMES, HEIGHT, RATE, WIDTH, brightness, film
+from films import CODECS, FRAMES, HEIGHT, RATE, SOUND_RATE, WIDTH, brightness, broken_from, film
 from matplotlib.figure import Figure
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import video
+from keras_perceiver.data import films, video
 from keras_perceiver.data.video import choose_video_shape, draw_video, preprocess_video, read_video, scan_video
 
 FILMS = {name: film(name) for name in CODECS}
@@ -48,19 +50,96 @@ def test_a_film_that_ends_stays_at_its_last_frame():
     assert moments(read_video(FILMS["mp4"], SHAPE, frame_rate=RATE, start_time=1e4)) == [22] * 5
 
 
-def test_no_more_is_decoded_than_is_needed(monkeypatch):
-    monkeypatch.setattr(video, "MAX_DECODED", 7 * video.MIN_DECODED)
-    read_video(FILMS["mp4"], SHAPE, frame_rate=RATE)
-    with pytest.raises(InputError, match="pixels would have to be decoded"):
-        read_video(FILMS["mp4"], SHAPE, frame_rate=5)
+# Films of 75 frames with a key frame every 12, which are coded in another order than they are seen.
+LONG = {
+    "mp4": ("mp4", "mpeg4", {"b_frames": 2}),
+    "avi": ("avi", "mpeg4", {"b_frames": 2}),
+    "avi in order": ("avi", "mpeg4", {}),
+    "mpeg2": ("matroska", "mpeg2video", {"b_frames": 2}),
+    "webm": ("webm", "libvpx-vp9", {}),
+    "mpeg": ("mpeg", "mpeg2video", {"b_frames": 2}),
+    "h264": ("mp4", "libx264", {"b_frames": 2}),
+    "open groups": ("matroska", "libx264", {"options": {"x264-params": "open-gop=1:bframes=3:scenecut=0"}}),
+    "refreshed": ("matroska", "libx264", {"options": {"x264-params": "intra-refresh=1:bframes=0"}}),
+}
+WITHOUT_KEYS = ("mpeg", "refreshed")  # of which all is decoded
+LONG_FRAMES, GROUP = 75, 12
+
+
+def long_film(name):
+    container, codec, settings = LONG[name]
+    if codec not in av.codecs_available:
+        pytest.skip(f"FFmpeg is built without {codec}")
+    return film(container, frames=LONG_FRAMES, codec=codec, group=GROUP, texture=True, **settings)
+
+
+def decoded_whole(content, moments, height, width):
+    """What is seen at these moments, by decoding everything."""
+    with av.open(io.BytesIO(content)) as container:
+        stream = container.streams.video[0]
+        frames = list(container.decode(stream))
+    if any(frame.pts is None for frame in frames):
+        times = [number / RATE for number in range(len(frames))]
+    else:
+        times = [(frame.pts - frames[0].pts) * stream.time_base for frame in frames]
+    places = [max(0, bisect_right(times, moment + 1e-6) - 1) for moment in moments]
+    options = {"format": "rgb24", "width": width, "height": height, "interpolation": "AREA"}
+    return np.stack([frames[place].to_ndarray(**options) for place in places])
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_frames_of_long_films_are_those_of_decoding_them_whole(name, monkeypatch):
+    content, decoded = long_film(name), []
+    seconds = scan_video(content)["seconds"]
+    monkeypatch.setattr(films, "_check_decoded", decoded.append)
+    for count, rate, start in ((3, None, 0.0), (8, None, 0.0), (5, 2.0, 0.31), (2, 25.0, 1.92), (7, 25.0, 2.8)):
+        decoded.clear()
+        clip = read_video(content, (count, 6, 8, 3), frame_rate=rate, start_time=start)
+        moments = [start + i / (rate or count / seconds) for i in range(count)]
+        np.testing.assert_array_equal(clip, decoded_whole(content, moments, 6, 8))
+        if name not in WITHOUT_KEYS and count in (3, 2):
+            assert len(decoded) < LONG_FRAMES / 2
+
+
+@pytest.mark.parametrize("name", ["mp4", "webm", "mpeg"])
+def test_what_lies_between_key_frames_is_bounded_when_a_film_is_examined_and_when_it_is_read(name, monkeypatch):
+    content = long_film(name)
+    for frames, is_legal in ((GROUP, name != "mpeg"), (GROUP - 1, False), (LONG_FRAMES, True)):
+        monkeypatch.setattr(films, "MAX_DECODED", frames * films.MIN_DECODED)
+        for function in (scan_video, lambda file: read_video(file, SHAPE)):
+            if is_legal:
+                function(content)
+            else:
+                with pytest.raises(InputError, match="would have to be decoded in one go: its key frames are too far"):
+                    function(content)
+
+
+def test_what_cannot_be_decoded_is_found_wherever_it_stands(monkeypatch):
+    content = broken_from(film("webm", frames=LONG_FRAMES, group=LONG_FRAMES, texture=True), 41)
+    facts = scan_video(content)
+    assert facts["frames"] == LONG_FRAMES
+    assert facts["is_broken_off"]
+    clip = read_video(content, (LONG_FRAMES, 2, 2, 3))
+    assert (clip[41:] == clip[40]).all()
+    monkeypatch.setattr(video, "SCAN_PIXELS", 40 * films.MIN_DECODED)  # it is too long to be decoded whole
+    assert not scan_video(content)["is_broken_off"]
+    with pytest.warns(UserWarning, match="the film cannot be decoded to its end, and is used up to there"):
+        read_video(content, SHAPE)
+
+
+@pytest.mark.parametrize("name", ["mp4", "avi", "mpeg", "webm", "matroska"])
+def test_a_sound_that_is_longer_than_its_film_does_not_mean_that_this_ends_early(name):
+    facts = scan_video(film(name, frames=5, sound=np.zeros(3 * SOUND_RATE)))
+    assert facts["seconds"] == pytest.approx(5 / RATE, abs=2 / RATE)
+    assert not facts["is_broken_off"]
 
 
 def test_frames_are_averaged_over_areas():
     halves = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     halves[:, WIDTH // 2 :] = 200
-    frame = video.av.VideoFrame.from_ndarray(halves, format="rgb24")
-    np.testing.assert_allclose(video._pixels(frame, 1, 1), 100, atol=2)
-    np.testing.assert_allclose(video._pixels(frame, 1, 2)[0, :, 0], [0, 200], atol=2)
+    frame = av.VideoFrame.from_ndarray(halves, format="rgb24")
+    np.testing.assert_allclose(films.pixels_of(frame, 1, 1), 100, atol=2)
+    np.testing.assert_allclose(films.pixels_of(frame, 1, 2)[0, :, 0], [0, 200], atol=2)
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -108,14 +187,14 @@ def test_films_of_telephones_are_turned_as_they_are_looked_at(turns):
     upright = [half, half.transpose(1, 0, 2), half[:, ::-1], half.transpose(1, 0, 2)[::-1]][turns]
     size = upright.shape[:2]
     assert scan_video(bytes(content))["size"] == list(size)
-    frame = next(video.av.open(io.BytesIO(bytes(content))).decode(video=0))
-    assert video.quarter_turns(frame) == -turns % 4
+    frame = next(av.open(io.BytesIO(bytes(content))).decode(video=0))
+    assert films.quarter_turns(frame) == -turns % 4
     assert read_video(bytes(content), (1, *size, 3)).shape == (1, *size, 3)
     picture = SimpleNamespace(
         rotation=frame.rotation,
-        to_ndarray=video.av.VideoFrame.from_ndarray(half, format="rgb24").to_ndarray,
+        to_ndarray=av.VideoFrame.from_ndarray(half, format="rgb24").to_ndarray,
     )
-    np.testing.assert_array_equal(video._pixels(picture, *size), upright)
+    np.testing.assert_array_equal(films.pixels_of(picture, *size), upright)
 
 
 BAD = {
@@ -146,7 +225,7 @@ def test_a_film_that_was_cut_off_is_read_as_far_as_it_goes():
 
 
 def test_frames_that_are_too_large_are_refused_before_they_are_decoded(monkeypatch):
-    monkeypatch.setattr(video, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    monkeypatch.setattr(films, "MAX_PIXELS", HEIGHT * WIDTH - 1)
     with pytest.raises(InputError, match="frames of 64 x 48 pixels; they may have at most"):
         read_video(FILMS["mp4"], SHAPE)
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from films import FRAMES, RATE, film
+from films import FRAMES, RATE, SOUND_RATE, film
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import MODALITIES
+from keras_perceiver.data import MODALITIES, audio, video_windows
 from keras_perceiver.data.audio_video import choose_audio_video_shape
 from keras_perceiver.data.pipeline import fields
 from keras_perceiver.data.video_windows import (
@@ -15,6 +15,7 @@ from keras_perceiver.data.video_windows import (
     clip_of,
     clips_of_facts,
     count_clips,
+    film_notes,
     read_film,
 )
 from keras_perceiver.export.endpoints import read_clips
@@ -88,3 +89,33 @@ def test_a_film_is_asked_about_in_all_its_windows():
     assert asked.shape == (3, 5, 6, 8, 3)
     for number in range(3):
         np.testing.assert_array_equal(asked[number], clip_of(example, SHAPE, number, 3))
+
+
+def test_clips_are_spread_over_films_that_are_longer_than_those_of_training(monkeypatch):
+    content, trained = film("mp4"), (*SHAPE[:4], 5, 12)
+    asked = read_clips(MODALITIES["video"], trained, content)["video"]
+    np.testing.assert_array_equal(asked, read_clips(MODALITIES["video"], SHAPE, content)["video"])
+    assert moments(asked[-1])[-1] == 11 * RATE // 12
+    monkeypatch.setattr(audio, "MAX_SECONDS", 0.5)
+    with pytest.warns(UserWarning, match=r"only the first 0.5 s are used of the film, which is longer"):
+        asked = read_clips(MODALITIES["video"], trained, content)["video"]
+    assert moments(asked[-1])[-1] == 5 * RATE // 12
+    monkeypatch.setattr(video_windows, "MAX_WHOLE_BYTES", 1)
+    with pytest.warns(UserWarning, match=r"only the first 0.41\d* s are used"):
+        assert len(read_clips(MODALITIES["video"], trained, content)["video"]) == 1
+
+
+def test_clips_of_films_with_sound_are_spread_over_longer_ones_too():
+    sound = np.arange(FRAMES * SOUND_RATE // RATE) / SOUND_RATE  # says when it is
+    trained = (4, 6, 8, 3, 1280, 8000, 4)
+    asked = read_clips(MODALITIES["audio_video"], trained, film("avi", sound=sound))
+    assert asked["frames"].shape == (6, 4, 6, 8, 3)
+    assert moments(asked["frames"][-1]) == [19, 20, 21, 22]
+    np.testing.assert_allclose(asked["samples"][-1][:1200], (19 / RATE + np.arange(1200) / 8000), atol=0.01)
+
+
+def test_films_of_which_the_first_minute_is_used_are_counted():
+    facts = [{"seconds": s, "has_sound": s > 60} for s in (10, 70, 80)]
+    heard = "2 films have sound, which `--modality audio_video` uses too, and `--modality audio` alone"
+    assert film_notes(facts, SHAPE) == ["only the first 60 s are used of 2 files that are longer", heard]
+    assert film_notes(facts, SHAPE[:4]) == [heard]  # which are looked at whole

@@ -100,7 +100,7 @@ def test_modalities_and_sizes_are_told_by_the_inputs():
     assert paper_options("audioset_video") == (frames | {"frame_rate": 25}, {})
     assert paper_options("modelnet40") == ({"num_points": 2048}, {})
     assert paper_options("audioset_raw") == (samples, {"audio_input": "raw"})
-    assert paper_options("audioset_mel") == (samples, {"num_mel_bins": 80})
+    assert paper_options("audioset_mel") == (samples, {"num_mel_bins": 80, "mel_hop": 1024})
     assert paper_options("audioset_audio_video") == (frames | samples, {"audio_input": "raw"})
 
 

@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 
 from keras_perceiver._checks import InputError, require
 from keras_perceiver.data.audio import EXTENSIONS, MAX_SECONDS, as_int16, decode_audio
+from keras_perceiver.data.reports import some_of
 
 SAMPLE_RATE = 48_000  # of the paper's models
 NAMES = "class_labels_indices.csv"
@@ -75,8 +76,7 @@ class AudioSet(tfds.core.GeneratorBasedBuilder):
             yield clip, {"audio": as_int16(samples), "labels": [names[label] for label in labels], "clip": clip}
         require(count > 0, f"At least one clip of {table} must be there", folder=str(root / "clips"), missing=gone[:3])
         if gone:
-            more = f"; and {len(gone) - 3:,} more" if len(gone) > 3 else ""
-            self.info.metadata["notes"].append(f"left out {len(gone):,} clips of {table}: {'; '.join(gone[:3])}{more}")
+            self.info.metadata["notes"].append(f"left out {len(gone):,} clips of {table}: {some_of(gone)}")
 
 
 def read_names(path):

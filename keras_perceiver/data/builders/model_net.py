@@ -5,8 +5,9 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_perceiver._checks import require
+from keras_perceiver._checks import InputError, require
 from keras_perceiver.data.points import load_cloud
+from keras_perceiver.data.reports import some_of
 
 CLASSES = {
     "40": (
@@ -23,7 +24,8 @@ class ModelNet(tfds.core.GeneratorBasedBuilder):
     """ModelNet40 and ModelNet10: 12,311 and 4,899 meshes with the split of their authors.
 
     An example is `{"mesh": {"vertices": (n, 3) float32, "faces": (f, 3) int32}, "label", "file"}`; coordinates are
-    about the mean of the vertices. A set that was unpacked in part holds the classes that are there.
+    about the mean of the vertices. A set that was unpacked in part holds the classes that are there; files that cannot
+    be read are left out, counted and named in `info.metadata["notes"]`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -54,6 +56,7 @@ class ModelNet(tfds.core.GeneratorBasedBuilder):
             supervised_keys=("mesh", "label"),
             homepage="https://modelnet.cs.princeton.edu",
             citation="Wu et al., 3D ShapeNets: A Deep Representation for Volumetric Shapes, CVPR 2015",
+            metadata=tfds.core.MetadataDict(notes=[]),
         )
 
     def _split_generators(self, dl_manager):
@@ -69,8 +72,17 @@ class ModelNet(tfds.core.GeneratorBasedBuilder):
             f"The folder must hold <class>/{split}/<name>.off, as in the .zip file of the set",
             folder=str(root),
         )
+        broken = []
         for name, path in files:
-            cloud = load_cloud(path.read_bytes(), ".off", name=path.name)
+            try:
+                cloud = load_cloud(path.read_bytes(), ".off", name=path.name)
+            except InputError as error:
+                broken.append(str(error))
+                continue
             faces = np.zeros((0, 3)) if cloud.faces is None else cloud.faces
             mesh = {"vertices": cloud.points.astype(np.float32), "faces": faces.astype(np.int32)}
             yield path.name, {"mesh": mesh, "label": name, "file": f"{name}/{split}/{path.name}"}
+        require(len(broken) < len(files), f"A mesh of the {split} split must be readable", broken=broken[:3])
+        if broken:
+            left_out = f"left out {len(broken):,} meshes of the {split} split: {some_of(broken)}"
+            self.info.metadata["notes"].append(left_out)

@@ -1,0 +1,27 @@
+"""Films with sound for `fuzz.py`: a short one in several formats, and what may become of a mutant."""
+
+from films import SOUND_RATE, film
+from fuzz_agreement import scanned_and_read
+from sounds import sine
+
+from keras_perceiver.data.audio_video import read_audio_video, scan_audio_video
+
+SHAPE = (2, 5, 7, 3, 1280, 8000, 5)
+
+
+def valid_files():
+    """`{name: bytes}`."""
+    sound = sine(440, 0.2, SOUND_RATE)
+    return {f"{kind} film with sound": film(kind, frames=5, size=(32, 48), sound=sound) for kind in ("mp4", "matroska")}
+
+
+def outcome(content):
+    """ "frames" or "refused"; whatever else is raised goes through."""
+    found = scanned_and_read(scan_audio_video, lambda file: read_audio_video(file, SHAPE), content)
+    if found is None:
+        return "refused"
+    facts, example = found
+    assert facts["has_sound"]
+    assert 1 <= example["frames_length"] <= 5
+    assert 1 <= example["length"] <= len(example["samples"])
+    return "frames"

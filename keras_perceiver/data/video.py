@@ -22,6 +22,7 @@ SCAN_PIXELS = 2**29  # films of so many are decoded whole when they are examined
 
 DEFAULT_FRAMES = 16
 NATIVE_SIZE = 64  # films that all have one size, up to this many pixels each way, enter the model as they are
+MULTIPLE = 8  # pixels: patches of frames divide it
 DEFAULT_SIZE = 64  # frames of others are resized to this many pixels each way
 
 
@@ -131,13 +132,13 @@ def choose_video_shape(facts, frame_size=None, num_frames=None):
     Args:
         facts: of every film, see `scan_video`.
         frame_size: H = W, or (H, W); None for the films' own size where all have the same one of at most `NATIVE_SIZE`
-            pixels each way, and `DEFAULT_SIZE` otherwise.
+            pixels each way, made larger to multiples of `MULTIPLE`, and `DEFAULT_SIZE` otherwise.
         num_frames: T; None for `DEFAULT_FRAMES`.
     """
     if frame_size is None:
         sizes = {tuple(fact["size"]) for fact in facts}
         native = len(sizes) == 1 and max(next(iter(sizes))) <= NATIVE_SIZE
-        frame_size = next(iter(sizes)) if native else DEFAULT_SIZE
+        frame_size = [MULTIPLE * math.ceil(n / MULTIPLE) for n in next(iter(sizes))] if native else DEFAULT_SIZE
     height, width = frame_size if isinstance(frame_size, (list, tuple)) else (frame_size, frame_size)
     num_frames = DEFAULT_FRAMES if num_frames is None else num_frames
     require_positive(num_frames=num_frames)

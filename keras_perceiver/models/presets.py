@@ -24,11 +24,8 @@ _FIRST_GUESS = {
     "num_self_attention_heads": 8,
 }
 
-# What helped pictures of some 30 pixels each way, and then sounds; how, is written down beside their recipes.
-_BEHIND_CONVOLUTIONS = {
-    "stem": "conv",
-    "stem_channels": 64,
-    "num_stem_layers": 2,
+# What helped small pictures, and then sounds and films; how, is written down beside their recipes.
+_FEW_LATENTS = {
     "num_latents": 16,
     "latent_dim": 128,
     "num_blocks": 2,
@@ -37,6 +34,8 @@ _BEHIND_CONVOLUTIONS = {
     "cross_attention_head_dim": 32,
     "num_self_attention_layers": 2,
 }
+
+_BEHIND_CONVOLUTIONS = {"stem": "conv", "stem_channels": 64, "num_stem_layers": 2, **_FEW_LATENTS}
 
 PRESETS = {
     **PAPER_PRESETS,
@@ -99,15 +98,17 @@ PRESETS = {
         "num_bands": 8,
         **_FIRST_GUESS,
     },
-    # For films of any data set, whose shape and classes replace these; a first guess, to be tuned. Patches as in the
-    # paper's video models, on smaller frames.
+    # For films of any data set, whose shape and classes replace these: patches as in the paper's video models, on
+    # smaller frames. Behind convolutions nothing was learned of moving shapes.
     "video": {
         "input_shape": (16, 64, 64, 3),
         "num_classes": 10,
         "patch_size": (2, 8, 8),
         "positions": "fourier",
         "num_bands": 8,
-        **_FIRST_GUESS,
+        **_FEW_LATENTS,
+        "num_cross_attention_heads": 4,
+        "num_self_attention_heads": 8,
     },
     # For clouds of points of any data set, whose shape and classes replace these; a first guess, to be tuned: far lower
     # frequencies than the paper's, which would make noise of noisy coordinates.

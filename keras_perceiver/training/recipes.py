@@ -289,14 +289,16 @@ RECIPES = {
         frequency_masks=2,
         max_steps=12_000,
     ),
-    # A first guess, to be tuned. Frames are not flipped: to the left and to the right may be two classes.
+    # Frames are not flipped: to the left and to the right may be two classes.
     "video": Recipe(
         epochs=100,
         batch_size=16,
-        learning_rate=1e-3,
+        learning_rate=3e-3,
         **_OURS,
+        beta_2=0.95,
         crop_min_area=0.6,
         color_jitter=0.2,
+        min_steps=2_000,
         max_steps=6_000,
     ),
     # A first guess, to be tuned: of both.

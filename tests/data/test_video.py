@@ -245,6 +245,7 @@ def test_shapes():
     small, large = {"size": [48, 64]}, {"size": [480, 640]}
     assert choose_video_shape([small, small]) == (16, 48, 64, 3)
     assert choose_video_shape([small, large]) == (16, 64, 64, 3)
+    assert choose_video_shape([{"size": [28, 50]}]) == (16, 32, 56, 3)  # patches of 8 divide it
     assert choose_video_shape([large], 32, 7) == (7, 32, 32, 3)
     assert choose_video_shape([large], (32, 40)) == (16, 32, 40, 3)
     with pytest.raises(InputError, match="`num_frames` must be an integer of at least 1"):

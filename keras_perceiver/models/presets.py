@@ -110,8 +110,8 @@ PRESETS = {
         "num_cross_attention_heads": 4,
         "num_self_attention_heads": 8,
     },
-    # For clouds of points of any data set, whose shape and classes replace these; a first guess, to be tuned: far lower
-    # frequencies than the paper's, which would make noise of noisy coordinates.
+    # For clouds of points of any data set, whose shape and classes replace these: far lower frequencies than the
+    # paper's, which would make noise of noisy coordinates.
     "points": {
         "input_shape": {"points": (2048, 3)},
         "num_classes": 10,
@@ -119,7 +119,9 @@ PRESETS = {
         "positions": "coordinates",
         "num_bands": 16,
         "max_resolution": 32,
-        **_FIRST_GUESS,
+        **_FEW_LATENTS,
+        "num_cross_attention_heads": 4,
+        "num_self_attention_heads": 8,
     },
     # Ours: scikit-learn's 8x8 handwritten digits, sized for two minutes on two cores; few latents for speed, and so
     # several heads in the cross-attends, where the paper has one.

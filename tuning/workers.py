@@ -95,7 +95,7 @@ class Role:
 
 
 def run_workers(arguments, count, role, console):
-    """Runs a search as a chief and so many workers on this machine, until the workers have ended.
+    """Runs a search as a chief and so many workers on this machine, until the workers or the chief have ended.
 
     Args:
         arguments: of `search`, as JSON can hold them.
@@ -130,9 +130,13 @@ def run_workers(arguments, count, role, console):
 
 
 def _watch(processes, start, console):
-    """Until all workers have ended well; who dies is started again."""
+    """Until all workers have ended well, or the chief has; who dies is started again.
+
+    The chief ends where no trial is left and no worker has one. A worker that comes later, as one that is slow to begin
+    or that has died behind its last trial, would wait for it for an hour.
+    """
     deaths = Counter()
-    while any(process.poll() != 0 for name, process in processes.items() if name != "chief"):
+    while processes["chief"].poll() != 0 and any(p.poll() != 0 for name, p in processes.items() if name != "chief"):
         for name, process in processes.items():
             code = process.poll()
             if code in (None, 0):

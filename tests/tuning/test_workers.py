@@ -1,0 +1,68 @@
+"""Who is started, started again and given up, by processes that are none: tests/tuning/test_search.py has real ones."""
+
+import io
+import threading
+
+import pytest
+
+from tests.tiny import quiet
+from tuning import workers
+from tuning.workers import Role, run_workers
+
+
+class Process:
+    """One that has ended with a code, or runs on where it is None."""
+
+    def __init__(self, code):
+        self.code = code
+        self.stdin, self.stdout = io.BytesIO(), io.BytesIO()
+
+    def poll(self):
+        return self.code
+
+    def wait(self, seconds=None):
+        return self.code
+
+    def terminate(self):
+        pass
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """A function of the codes of each process, in the order of its starts -> `[(name, environment)]` of those that
+    were started."""
+
+    def run(seconds=10, **codes):
+        started, errors = [], []
+
+        def popen(command, *, env, **options):
+            started.append((env[workers.ID], env))
+            return Process(codes[env[workers.ID]].pop(0))
+
+        def watched():
+            try:
+                run_workers({}, len(codes) - 1, Role("tuner0", None, 0), quiet())
+            except Exception as error:
+                errors.append(error)
+
+        monkeypatch.setattr(workers.subprocess, "Popen", popen)
+        thread = threading.Thread(target=watched, daemon=True)
+        thread.start()
+        thread.join(seconds)
+        assert not thread.is_alive(), "it waits for a worker that waits for a chief that has gone"
+        for error in errors:
+            raise error
+        return started
+
+    return run
+
+
+@pytest.mark.parametrize("code", [None, 1])
+def test_a_worker_that_comes_when_the_chief_has_ended_is_not_waited_for(code, run):
+    """As in a finished search: the first worker is told that no trial is left, and the chief ends within a second."""
+    assert [name for name, _ in run(chief=[0], worker0=[0], worker1=[code])] == ["chief", "worker0", "worker1"]
+
+
+def test_who_dies_is_started_again(run):
+    names = [name for name, _ in run(chief=[-9, None], worker0=[1, 0], worker1=[0])]
+    assert sorted(names) == ["chief", "chief", "worker0", "worker0", "worker1"]

@@ -128,7 +128,8 @@ def search(
         made = None
         try:
             if role.is_alone and workers > 1:
-                run_workers({"data": data, **arguments, "output": run.folder}, workers, role, console)
+                passed = {"data": data, **arguments, "output": run.folder}
+                run_workers(passed, workers, role, lambda name: _ended_by(name, run.folder), console)
             else:
                 made = build_tuner(hyper, target, limits, run.folder, progress, role, **settings)
                 with many_models():
@@ -164,7 +165,8 @@ def build_tuner(hyper, objective, limits, folder, progress, role, *, kind, trial
         on_end=progress.on_end,
         **({"max_epochs": epochs} if kind == "hyperband" else {}),
     )
-    return Search(oracle, hyper, limits=limits, directory=folder, project_name=PROJECT)
+    own = {"limits": limits, "is_watched": role.is_launched}
+    return Search(oracle, hyper, **own, directory=folder, project_name=PROJECT)
 
 
 def _require_sound(data, tuner, trials, epochs, minutes, limits, workers):
@@ -178,6 +180,11 @@ def _require_sound(data, tuner, trials, epochs, minutes, limits, workers):
     require(
         workers == 1 or isinstance(data, str), "`data` must be a name or a path for several workers", workers=workers
     )
+
+
+def _ended_by(worker, folder):
+    """How many trials a worker has ended."""
+    return sum(result.worker == worker for result in read_results(folder))
 
 
 def _require_chiefs_folder(run, identity):

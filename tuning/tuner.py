@@ -13,6 +13,7 @@ from keras_perceiver._files import write_atomically
 from keras_perceiver.export.endpoints import Served
 from keras_perceiver.export.fresh_process import milliseconds
 from keras_perceiver.inspection import describe_model
+from tuning import attempts
 
 FACTS = "facts.json"  # of a trial, beside KerasTuner's own files
 OVER = "over a limit"  # how the reason begins of a trial that is not trained
@@ -49,16 +50,29 @@ class Search(keras_tuner.Hyperband):
         oracle: of `ORACLES`.
         hypermodel: `HyperPerceiver`.
         limits: `Limits`; a trial that is over one is not trained.
+        is_watched: whether this is a process of `run_workers`, which starts it again where it dies.
         **kwargs: of `keras_tuner.Tuner`.
     """
 
-    def __init__(self, oracle, hypermodel, *, limits, **kwargs):
+    def __init__(self, oracle, hypermodel, *, limits, is_watched, **kwargs):
         keras_tuner.Tuner.__init__(self, oracle, hypermodel, **kwargs)
         self.limits = limits
+        self.is_watched = is_watched
 
     def on_trial_begin(self, trial):
         self._facts, self._began = {"worker": self.tuner_id}, time.monotonic()
         super().on_trial_begin(trial)
+
+    def run_trial(self, trial, *args, **kwargs):
+        folder = self.get_trial_dir(trial.trial_id)
+        given_up = attempts.begin(folder, self.tuner_id, is_watched=self.is_watched)
+        if given_up:
+            raise keras_tuner.errors.FailedTrialError(given_up)
+        try:
+            return super().run_trial(trial, *args, **kwargs)
+        except KeyboardInterrupt:
+            attempts.stop(folder)
+            raise
 
     def on_epoch_begin(self, trial, model, epoch, logs=None):
         super().on_epoch_begin(trial, model, epoch, logs=logs)

@@ -6,6 +6,7 @@ again where they die: a worker that asks again under its name is given its trial
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,11 +18,12 @@ from pathlib import Path
 
 from keras_perceiver._checks import InputError, require
 from keras_perceiver.training.cluster import free_addresses
+from tuning.attempts import DIED
 
 ID, IP, PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 LAUNCHED = "KERAS_PERCEIVER_TUNING_LAUNCHED"  # in a process that was started here, and ends with its parent
 LOOPBACK = "127.0.0.1"
-MOST_DEATHS = 5  # of one process
+MOST_DEATHS = 5  # of one process, between two trials that it ends; of one trial it dies less often, see `attempts`
 GRACE_SECONDS = 10.0
 ROOT = Path(__file__).parent.parent
 
@@ -94,13 +96,14 @@ class Role:
                 ) from error
 
 
-def run_workers(arguments, count, role, console):
+def run_workers(arguments, count, role, ended, console):
     """Runs a search as a chief and so many workers on this machine, until the workers or the chief have ended.
 
     Args:
         arguments: of `search`, as JSON can hold them.
         count: of workers.
         role: `Role` of this process, with the port.
+        ended: function of the name of a worker: how many trials it has ended.
         console: `rich.console.Console`.
 
     Raises:
@@ -113,9 +116,9 @@ def run_workers(arguments, count, role, console):
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "tuning.workers", json.dumps(arguments, default=str)]
 
-    def start(name):
+    def start(name, **more):
         # In a session of its own: Ctrl-C reaches it through us. Its input ends when we do, however that is.
-        environment = {**os.environ, **shared, ID: name, "PYTHONPATH": path}
+        environment = {**os.environ, **shared, **more, ID: name, "PYTHONPATH": path}
         output = {} if name == "chief" else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(command, env=environment, start_new_session=True, stdin=subprocess.PIPE, **output)
         if output:
@@ -124,18 +127,18 @@ def run_workers(arguments, count, role, console):
 
     processes = {name: start(name) for name in ("chief", *(f"worker{number}" for number in range(count)))}
     try:
-        _watch(processes, start, console)
+        _watch(processes, start, ended, console)
     finally:
         _end(processes.values())
 
 
-def _watch(processes, start, console):
+def _watch(processes, start, ended, console):
     """Until all workers have ended well, or the chief has; who dies is started again.
 
     The chief ends where no trial is left and no worker has one. A worker that comes later, as one that is slow to begin
     or that has died behind its last trial, would wait for it for an hour.
     """
-    deaths = Counter()
+    deaths, ended_before = Counter(), {}
     while processes["chief"].poll() != 0 and any(p.poll() != 0 for name, p in processes.items() if name != "chief"):
         for name, process in processes.items():
             code = process.poll()
@@ -144,12 +147,15 @@ def _watch(processes, start, console):
             require(
                 code != 2, f"The {name} must be able to search as it is asked to", repair="It has said what is wrong."
             )
+            if ended(name) != ended_before.get(name):
+                deaths[name], ended_before[name] = 0, ended(name)
             deaths[name] += 1
+            how = f"code {code}" if code > 0 else signal.Signals(-code).name
             if deaths[name] > MOST_DEATHS:
-                raise WorkersLost(f"{name} has died {deaths[name]} times, the last time with code {code}")
-            console.print(f"{name} has ended with code {code}, and is started again", highlight=False)
+                raise WorkersLost(f"{name} has died {deaths[name]} times, the last time with {how}")
+            console.print(f"{name} has ended with {how}, and is started again", highlight=False)
             process.stdin.close()
-            processes[name] = start(name)
+            processes[name] = start(name, **{DIED: how})
         time.sleep(0.1)
 
 

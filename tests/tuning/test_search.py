@@ -110,6 +110,30 @@ def test_a_failed_trial_is_shown_with_its_reason_and_is_an_error_unless_tolerate
     assert "RuntimeError: no luck today" in printed.getvalue()
 
 
+def test_a_trial_of_which_the_process_dies_is_given_up_and_one_that_was_stopped_is_not(tmp_path, undrawn, monkeypatch):
+    class Killed(BaseException):
+        """In place of SIGKILL."""
+
+    ends = [KeyboardInterrupt, Killed, Killed]
+
+    def fit(self, hp, model, **kwargs):
+        if hp.get("num_latents") == 5:
+            raise ends.pop(0)
+        return {"val_accuracy": 0.5}
+
+    monkeypatch.setattr(HyperPerceiver, "fit", fit)
+    monkeypatch.setattr("tuning.attempts.MOST_DEATHS", 2)
+    monkeypatch.setattr("tuning.best.keep_best", lambda tuner, result, folder: (Run(folder), ""))
+    monkeypatch.setattr(tuner_module.Search, "on_trial_begin", measured)
+    options = {**TINY, "space": {"num_latents": [3, 5]}, "tuner": "grid", "output": tmp_path, "console": quiet()}
+    for end in list(ends):
+        with pytest.raises(end):
+            search("digits", **options)
+        assert [row["status"] for row in rows(tmp_path)] == ["completed", "unfinished"]
+    results = search("digits", **options, tolerate_failures=True)
+    assert [(r.status, r.reason) for r in results[1:]] == [("failed", "its process has died 2 times (unseen)")]
+
+
 def measured(self, trial):
     """In place of what a training that is left out would have measured."""
     self._facts, self._began = {"parameters": 1, "flops": 1, "latency_ms": 1.0}, time.monotonic()
@@ -203,7 +227,7 @@ def test_the_command_ends_with_its_code_and_one_message(tmp_path, undrawn, monke
     assert [row["status"] for row in rows(tmp_path / "tuning" / "results" / "digits")] == ["completed"]
 
 
-def search_with_workers(folder, monkeypatch, kill, trials):
+def search_with_workers(folder, monkeypatch, kill, trials, **options):
     """A search of two real workers; `kill` gets the processes by name, as often as one is started."""
     started, start = [], workers.subprocess.Popen
 
@@ -218,7 +242,13 @@ def search_with_workers(folder, monkeypatch, kill, trials):
     killer.start()
     printed = io.StringIO()
     results = search(
-        "digits", **TINY, trials=trials, workers=2, output=folder, console=Console(file=printed, width=200)
+        "digits",
+        **TINY,
+        **options,
+        trials=trials,
+        workers=2,
+        output=folder,
+        console=Console(file=printed, width=200),
     )
     killer.join()
     return results, [name for name, _ in started], printed.getvalue()
@@ -244,10 +274,30 @@ def test_a_dead_workers_trial_is_taken_up_again(tmp_path, monkeypatch):
 
     results, started, printed = search_with_workers(tmp_path / "search", monkeypatch, kill, 3)
     assert started == ["chief", "worker0", "worker1", "worker1"]
-    assert "worker1 has ended with code -9, and is started again" in printed
+    assert "worker1 has ended with SIGKILL, and is started again" in printed
     assert [r.trial for r in results] == ["0", "1", "2"]
     assert [r.status for r in results] == ["completed"] * 3
     assert next(r for r in results if r.trial == killed[0]).worker == "worker1"
+
+
+@pytest.mark.thorough
+def test_a_trial_that_kills_its_worker_is_given_up_and_the_search_goes_on(tmp_path, monkeypatch):
+    poisoned = []
+
+    def kill(started, project):
+        poisoned.append(wait_for_trial_of(started, project, "worker1"))
+        attempts = project / f"trial_{poisoned[0]}" / "attempts.json"
+        for deaths in range(3):
+            while not attempts.is_file() or len(json.loads(attempts.read_text())["deaths"]) < deaths:
+                time.sleep(0.02)
+            [process for name, process in started if name == "worker1"][-1].kill()
+
+    results, started, _ = search_with_workers(tmp_path / "search", monkeypatch, kill, 4, tolerate_failures=True)
+    assert started.count("worker1") == 4
+    assert {r.trial: r.reason for r in results if r.status == "failed"} == {
+        poisoned[0]: "its process has died 3 times (SIGKILL)"
+    }
+    assert [r.status for r in results].count("completed") == 3
 
 
 @pytest.mark.thorough

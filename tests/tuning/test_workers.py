@@ -7,7 +7,8 @@ import pytest
 
 from tests.tiny import quiet
 from tuning import workers
-from tuning.workers import Role, run_workers
+from tuning.attempts import DIED
+from tuning.workers import Role, WorkersLost, run_workers
 
 
 class Process:
@@ -32,7 +33,7 @@ def run(monkeypatch):
     """A function of the codes of each process, in the order of its starts -> `[(name, environment)]` of those that
     were started."""
 
-    def run(seconds=10, **codes):
+    def run(seconds=10, ended=lambda started: 0, **codes):
         started, errors = [], []
 
         def popen(command, *, env, **options):
@@ -41,7 +42,7 @@ def run(monkeypatch):
 
         def watched():
             try:
-                run_workers({}, len(codes) - 1, Role("tuner0", None, 0), quiet())
+                run_workers({}, len(codes) - 1, Role("tuner0", None, 0), lambda _: ended(started), quiet())
             except Exception as error:
                 errors.append(error)
 
@@ -66,3 +67,14 @@ def test_a_worker_that_comes_when_the_chief_has_ended_is_not_waited_for(code, ru
 def test_who_dies_is_started_again(run):
     names = [name for name, _ in run(chief=[-9, None], worker0=[1, 0], worker1=[0])]
     assert sorted(names) == ["chief", "chief", "worker0", "worker0", "worker1"]
+
+
+def test_a_worker_is_told_how_the_one_before_has_ended(run):
+    environments = [env for name, env in run(chief=[None], worker0=[1, -11, 0]) if name == "worker0"]
+    assert [env.get(DIED) for env in environments] == [None, "code 1", "SIGSEGV"]
+
+
+def test_a_worker_that_ends_trials_between_its_deaths_is_not_given_up(run):
+    with pytest.raises(WorkersLost, match="worker0 has died 6 times, the last time with SIGKILL"):
+        run(chief=[None], worker0=[-9] * 6)
+    assert len(run(chief=[None], worker0=[-9] * 20 + [0], ended=lambda started: len(started) // 3)) == 22

@@ -108,7 +108,9 @@ class HyperPerceiver(keras_tuner.HyperModel):
         )
         recipe = self.recipe_at(self.point(hp))
         steps = steps_per_epoch(self.source.splits["train"], recipe.batch_size)
-        model.optimizer.iterations.assign(initial_epoch * steps)
+        for variable in model.optimizer.variables:  # that of a scaled loss holds another optimiser
+            if variable.name == "iteration":  # steps, where `iterations` may be updates of several steps
+                variable.assign(initial_epoch * steps)
         return fit(
             model,
             self.source,

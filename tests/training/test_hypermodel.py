@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import load_source
+from keras_perceiver.data import load_source, steps_per_epoch
 from keras_perceiver.models import PRESETS, build_classifier
 from keras_perceiver.training import RECIPES, HyperPerceiver
 from keras_perceiver.training.spaces import build_space, default_space, legal_space, model_at, point_of, recipe_at
@@ -146,3 +146,23 @@ def test_data_beside_the_source_end_a_search_at_once(digits):
     hyper = HyperPerceiver(digits, space={"num_latents": [3]}, model=TINY_MODEL)
     with pytest.raises(keras_tuner.errors.FatalError, match=r"`tuner.search` must be given no data"):
         hyper.fit(keras_tuner.HyperParameters(), None, np.zeros(3))
+
+
+@pytest.mark.parametrize("settings", [{"gradient_accumulation_steps": 2}, {"precision": "float16"}, {}])
+def test_a_trial_goes_on_with_the_step_of_its_epoch(digits, settings):
+    """As Hyperband asks for it: schedule and corrected moments are those of the epochs behind."""
+    recipe = {"epochs": 3, "batch_size": 256, "jit_compile": False, **settings}
+    hyper = HyperPerceiver(digits, space={"num_latents": [3]}, model=TINY_MODEL, recipe=recipe)
+    hp = keras_tuner.HyperParameters()
+    model = hyper.build(hp)
+    seen = []
+
+    class Seen(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.append(int(model.optimizer.iterations))
+
+    hyper.fit(hp, model, epochs=2, initial_epoch=1, callbacks=[Seen()])
+    steps = steps_per_epoch(digits.splits["train"], 256)
+    updates = steps // settings.get("gradient_accumulation_steps", 1)
+    assert seen == [updates]
+    assert int(model.optimizer.iterations) > updates

@@ -39,5 +39,5 @@ def require_budget(hyper, limits, minutes, *, is_hyperband):
 def smallest_points(hyper):
     """The points with the smallest model, one for each patch size, which costs weights and saves work."""
     least = {name: one.least() if name in MODEL else one.default for name, one in hyper.choices.items()}
-    patches = hyper.choices["patch_size"].values if "patch_size" in least else []
+    patches = hyper.choices["patch_size"].every() if "patch_size" in least else []
     return [{**least, "patch_size": patch} for patch in patches] or [least]

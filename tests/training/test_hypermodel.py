@@ -12,7 +12,15 @@ from keras_perceiver._checks import InputError
 from keras_perceiver.data import load_source, steps_per_epoch
 from keras_perceiver.models import PRESETS, build_classifier
 from keras_perceiver.training import RECIPES, HyperPerceiver
-from keras_perceiver.training.spaces import build_space, default_space, legal_space, model_at, point_of, recipe_at
+from keras_perceiver.training.spaces import (
+    Choices,
+    build_space,
+    default_space,
+    legal_space,
+    model_at,
+    point_of,
+    recipe_at,
+)
 from tests.tiny import TINY_MODEL
 
 SPACES = Path(__file__).parent.parent.parent / "tuning" / "spaces"
@@ -85,7 +93,7 @@ def json_form(value):
 def test_any_point_is_a_legal_model(digits, seed):
     hyper = HyperPerceiver(digits)
     rng = np.random.default_rng(seed)
-    point = {name: one.ends()[rng.integers(len(one.ends()))] for name, one in hyper.choices.items()}
+    point = {name: one.every()[rng.integers(len(one.every()))] for name, one in hyper.choices.items()}
     arguments = {**hyper.config["model"], **model_at(point, hyper.config["model"])}
     assert arguments["latent_dim"] == point["num_self_attention_heads"] * point["self_attention_head_dim"]
     assert arguments["num_blocks"] == point["num_cross_attends"] * point["blocks_per_cross_attend"]
@@ -125,6 +133,14 @@ def test_precision_and_seed_survive_kerastuners_resets(digits, tmp_path):
         ({"learning_rate": {"min": 0.0, "max": 1.0, "sampling": "log"}}, "`learning_rate` must be a list"),
         ({"num_latents": [0, -1]}, "`space` must have a legal point, and has none for `num_latents`"),
         ({"batch_size": [5000]}, "has none for `batch_size`.*at most the number of examples"),
+        ({"patch_size": {"min": 2, "max": 4}}, r"All values of a range.*`patch_size` are not.*3: .*must divide.*"),
+        ({"learning_rate": {"min": 0.1, "max": 1.0, "sampling": "log", "step": 1}}, "`step` .* a number above 1"),
+        ({"num_latents": {"min": 2, "max": 8, "step": 0.5}}, "`step` of `num_latents` must be .* whole between whole"),
+        ({"noise_std": {"min": 0.0, "max": 8.0, "step": 0}}, "`step` of `noise_std` must be a number above 0"),
+        ({"num_latents": {"min": 1, "max": 10**30}}, "at most 10,000 whole numbers.*Give it a `step`"),
+        ({"learning_rate": {"min": 0.1, "max": float("inf")}}, "`learning_rate` must be a list"),
+        ({"learning_rate": ["fast"]}, "has none for `learning_rate`"),
+        ({"weight_decay": [None]}, "has none for `weight_decay`"),
         ({"patch_size": [3]}, "has none for `patch_size`.*must divide"),
     ],
 )
@@ -166,3 +182,33 @@ def test_a_trial_goes_on_with_the_step_of_its_epoch(digits, settings):
     updates = steps // settings.get("gradient_accumulation_steps", 1)
     assert seen == [updates]
     assert int(model.optimizer.iterations) > updates
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"min": 2, "max": 4},
+        {"min": 2, "max": 9, "step": 3},
+        {"min": 1, "max": 20, "sampling": "log"},
+        {"min": 1, "max": 20, "sampling": "reverse_log"},
+        {"min": 1, "max": 30, "sampling": "log", "step": 3},
+        {"min": 1, "max": 30, "sampling": "reverse_log", "step": 3},
+    ],
+)
+def test_every_whole_number_that_kerastuner_draws_is_looked_at(values):
+    one, hp = Choices.of("num_latents", values, 7), keras_tuner.HyperParameters()
+    assert one.declare(hp) == one.default in one.every()
+    drawn = {hp.space[0].prob_to_value(share) for share in np.linspace(0, 1, 2001, endpoint=False)}
+    assert drawn == set(one.every())
+
+
+def test_a_range_of_patches_that_all_divide_is_legal(digits):
+    hyper = HyperPerceiver(digits, space={"patch_size": {"min": 2, "max": 8, "sampling": "log", "step": 2}})
+    assert hyper.choices["patch_size"].every() == [2, 4, 8]
+    assert hyper.left_out == {}
+
+
+def test_points_need_a_resolution():
+    choices = build_space({"max_resolution": [None, 8]}, PRESETS["points"], RECIPES["points"], "points")
+    _, left_out = legal_space(choices, PRESETS["points"], RECIPES["points"], 100)
+    assert [value for value, _ in left_out["max_resolution"]] == [None]

@@ -97,17 +97,19 @@ def test_a_failed_trial_is_shown_with_its_reason_and_is_an_error_unless_tolerate
     def fail(self, hp, model, **kwargs):
         if hp.get("num_latents") == 5:
             raise RuntimeError("no luck today")
-        return {"val_accuracy": 0.5}
+        return {"val_accuracy": {2: np.nan, 3: 0.5}[hp.get("num_latents")]}
 
     monkeypatch.setattr(HyperPerceiver, "fit", fail)
     monkeypatch.setattr("tuning.best.keep_best", lambda tuner, result, folder: (Run(folder), ""))
     monkeypatch.setattr(tuner_module.Search, "on_trial_begin", measured)
-    options = {**TINY, "space": {"num_latents": [3, 5]}, "tuner": "grid", "output": tmp_path}
-    with pytest.raises(FailedTrials, match=r"1 of 2 trials failed\nfailed: trial .*RuntimeError: no luck today"):
+    options = {**TINY, "space": {"num_latents": [2, 3, 5]}, "tuner": "grid", "output": tmp_path}
+    with pytest.raises(FailedTrials, match=r"2 of 3 trials failed\nfailed: trial 0?1\. val_accuracy must be a number"):
         search("digits", **options, console=quiet())
     printed = io.StringIO()
     search("digits", **options, tolerate_failures=True, console=Console(file=printed, width=200))
-    assert "RuntimeError: no luck today" in printed.getvalue()
+    assert "val_accuracy must be a number, and is nan" in printed.getvalue()
+    assert ". RuntimeError: no luck today" in printed.getvalue()
+    assert [row["score"] for row in rows(tmp_path)] == ["0.5", "", ""]
 
 
 def test_a_trial_of_which_the_process_dies_is_given_up_and_one_that_was_stopped_is_not(tmp_path, undrawn, monkeypatch):

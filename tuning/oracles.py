@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import shutil
+import statistics
 import time
 import warnings
 from pathlib import Path
@@ -40,6 +41,7 @@ class Durable:
         self.on_end = on_end
         self.begins_with_default = begins_with_default
         self._spent, self._began, self._is_busy = 0.0, time.monotonic(), False
+        self._begun, self._lasted = {}, {}  # by trial: when it began, and the seconds of one that was trained
 
     @property
     def seconds(self):
@@ -49,7 +51,10 @@ class Durable:
     @keras_tuner.synchronized
     def create_trial(self, tuner_id):
         with self._saving_once():
-            return super().create_trial(tuner_id)
+            trial = super().create_trial(tuner_id)
+            if trial.status == trials.TrialStatus.RUNNING:  # also one that begins again
+                self._begun[trial.trial_id] = self.seconds
+            return trial
 
     @keras_tuner.synchronized
     def end_trial(self, trial):
@@ -58,6 +63,9 @@ class Durable:
             return
         with self._saving_once():
             super().end_trial(trial)
+            began, ended = self._begun.pop(trial.trial_id, None), self.trials[trial.trial_id]
+            if began is not None and ended.status == trials.TrialStatus.COMPLETED:
+                self._lasted[trial.trial_id] = self.seconds - began
             state = self.get_state()
             if trial.trial_id in state["retry_queue"]:  # of a worker that went on while the chief was started again
                 state["retry_queue"].remove(trial.trial_id)
@@ -74,11 +82,12 @@ class Durable:
 
     def get_state(self):
         held = {trial_id: trial.get_state() for trial_id, trial in self.trials.items()}
-        return {**super().get_state(), "trials": held, "seconds": self.seconds}
+        return {**super().get_state(), "trials": held, "seconds": self.seconds, "lasted": self._lasted}
 
     def set_state(self, state):
         super().set_state(state)
         self._spent, self._began = state["seconds"], time.monotonic()
+        self._lasted = state.get("lasted", {})  # a search from before it was kept has none
 
     def save(self):
         if not self._is_busy:
@@ -95,8 +104,7 @@ class Durable:
         self.save()
 
     def _has_time(self):
-        at_once = max(1, len(self.ongoing_trials))
-        mean = self.seconds * at_once / len(self.end_order) if self.end_order else 0.0
+        mean = statistics.mean(self._lasted.values()) if self._lasted else 0.0
         return self.seconds + mean < 60 * self.minutes
 
 

@@ -1,6 +1,7 @@
 """Oracles alone, without a model: a search that is killed anywhere ends with the trials of one that never was."""
 
 import json
+from types import SimpleNamespace
 
 import keras_tuner
 import pytest
@@ -153,3 +154,23 @@ def test_what_failed_is_not_what_the_gaussian_process_proposes_next(tmp_path):
             tuner.end(trial)
         points.append(trial.hyperparameters.values["num_latents"])
     assert points[6:].count(5) <= 2
+
+
+def test_a_trial_that_would_not_end_in_time_is_not_begun_whoever_trains_beside(tmp_path, monkeypatch):
+    """Two workers, ten seconds a trial: whoever asks is at work on none, and counts."""
+    now = [0.0]
+    monkeypatch.setattr(oracles, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    tuner = Tuner("random", tmp_path, minutes=24 / 60)
+    first = tuner.oracle.create_trial("worker0")
+    now[0] = 5.0
+    second = tuner.oracle.create_trial("worker1")
+    now[0] = 10.0
+    tuner.end(first)
+    assert tuner.oracle.create_trial("worker0").status == TrialStatus.RUNNING, "it would end at 20 s"
+    now[0] = 15.0
+    tuner.end(second)
+    assert tuner.oracle.create_trial("worker1").status == TrialStatus.STOPPED, "it would end at 25 s"
+
+    now[0] = 0.0  # goes on: what was spent and what a trial takes is known
+    assert Tuner("random", tmp_path, minutes=24 / 60).oracle.create_trial("worker0").trial_id == "02", "taken up again"
+    assert json.loads((tmp_path / oracles.STATE).read_text())["lasted"] == {"00": 10.0, "01": 10.0}

@@ -119,6 +119,8 @@ def run_workers(arguments, count, role, ended, console):
     def start(name, **more):
         # In a session of its own: Ctrl-C reaches it through us. Its input ends when we do, however that is.
         environment = {**os.environ, **shared, **more, ID: name, "PYTHONPATH": path}
+        if name == "chief":
+            environment["CUDA_VISIBLE_DEVICES"] = "-1"  # it trains nothing
         output = {} if name == "chief" else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(command, env=environment, start_new_session=True, stdin=subprocess.PIPE, **output)
         if output:

@@ -78,3 +78,9 @@ def test_a_worker_that_ends_trials_between_its_deaths_is_not_given_up(run):
     with pytest.raises(WorkersLost, match="worker0 has died 6 times, the last time with SIGKILL"):
         run(chief=[None], worker0=[-9] * 6)
     assert len(run(chief=[None], worker0=[-9] * 20 + [0], ended=lambda started: len(started) // 3)) == 22
+
+
+def test_the_chief_takes_no_gpu(run, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    seen = {name: env["CUDA_VISIBLE_DEVICES"] for name, env in run(chief=[0], worker0=[0], worker1=[0])}
+    assert seen == {"chief": "-1", "worker0": "0", "worker1": "0"}

@@ -27,6 +27,7 @@ class Durable:
     others from it.
 
     Args:
+        seed: of the points, in [0, 2**32).
         folder: of KerasTuner's project.
         minutes: of the whole search, with what was before it was interrupted; None for any. A trial begins only if one
             as long as the mean would end in time.
@@ -34,8 +35,8 @@ class Durable:
         begins_with_default: whether the first trial is the default point.
     """
 
-    def __init__(self, *args, folder, minutes, on_end, begins_with_default=True, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args, seed, folder, minutes, on_end, begins_with_default=True, **kwargs):
+        super().__init__(*args, seed=_for_kerastuner(seed), **kwargs)
         self.folder = Path(folder)
         self.minutes = minutes
         self.on_end = on_end
@@ -108,6 +109,11 @@ class Durable:
         return self.seconds + mean < 60 * self.minutes
 
 
+def _for_kerastuner(seed):
+    """A seed that KerasTuner does not take for none, as it does 0, and that NumPy takes, which has none above."""
+    return 1 + seed % (2**32 - 1)
+
+
 class Random(Durable, oracles.RandomSearchOracle):
     """Points at random."""
 
@@ -135,7 +141,8 @@ class _Process(oracles.BayesianOptimizationOracle):
 
     def _asked(self, kind, judged, trial_id):
         """What an oracle of KerasTuner's with this one's state would try next; what it has drawn is drawn here too."""
-        oracle = kind(objective=self.objective, max_trials=self.max_trials, seed=self.seed + len(self.trials))
+        seed = _for_kerastuner(self.seed - 1 + len(self.trials))
+        oracle = kind(objective=self.objective, max_trials=self.max_trials, seed=seed)
         oracle.trials = self.trials
         oracle.set_state(self.get_state())
         oracle.trials = judged
@@ -144,13 +151,22 @@ class _Process(oracles.BayesianOptimizationOracle):
         return response
 
     def _judged(self):
-        """The trials; what failed, or was over a limit, counts as the worst: left out, it would be proposed again."""
+        """The trials, with a score for those that have none.
+
+        What failed, or was over a limit, counts as the worst: left out, it would be proposed again. What is being
+        trained counts as the mean of all, so that another worker gets another point: KerasTuner would ask the process
+        that is fitted here, before it is.
+        """
         scores = [t.score for t in self.trials.values() if t.status == trials.TrialStatus.COMPLETED]
+        if not scores:
+            return self.trials
+        worst = min(scores) if self.objective.direction == "max" else max(scores)
+        taken = {trials.TrialStatus.FAILED: worst, trials.TrialStatus.RUNNING: statistics.mean(scores)}
         judged = dict(self.trials)
-        for trial_id, trial in self.trials.items() if scores else ():
-            if trial.status == trials.TrialStatus.FAILED:
+        for trial_id, trial in self.trials.items():
+            if trial.status in taken:
                 judged[trial_id] = trials.Trial(trial.hyperparameters, trial_id, trials.TrialStatus.COMPLETED)
-                judged[trial_id].score = min(scores) if self.objective.direction == "max" else max(scores)
+                judged[trial_id].score = taken[trial.status]
         return judged
 
 

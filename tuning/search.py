@@ -158,7 +158,7 @@ def build_tuner(hyper, objective, limits, folder, progress, role, *, kind, trial
     oracle = ORACLES[kind](
         objective=objective,
         max_trials=trials,
-        seed=seed + 1,  # KerasTuner takes 0 for none
+        seed=seed,
         max_consecutive_failed_trials=trials + 1,  # failed trials are shown, and are an error in the end
         folder=project,
         minutes=minutes,

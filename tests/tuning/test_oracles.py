@@ -1,11 +1,13 @@
 """Oracles alone, without a model: a search that is killed anywhere ends with the trials of one that never was."""
 
 import json
+import statistics
 from types import SimpleNamespace
 
 import keras_tuner
 import pytest
 from keras_tuner.engine.trial import TrialStatus
+from sklearn.gaussian_process import GaussianProcessRegressor
 
 from tests.layer_checks import thorough
 from tuning import oracles
@@ -34,12 +36,12 @@ def score(values):
 class Tuner:
     """What KerasTuner's tuner does with its oracle."""
 
-    def __init__(self, kind, folder, *, minutes=None, trials=None):
+    def __init__(self, kind, folder, *, minutes=None, trials=None, seed=6):
         self.ended = []
         self.oracle = ORACLES[kind](
             objective=OBJECTIVE,
             max_trials=trials or NUM_TRIALS[kind],
-            seed=7,
+            seed=seed,
             hyperparameters=space(),
             folder=folder,
             minutes=minutes,
@@ -174,3 +176,31 @@ def test_a_trial_that_would_not_end_in_time_is_not_begun_whoever_trains_beside(t
     now[0] = 0.0  # goes on: what was spent and what a trial takes is known
     assert Tuner("random", tmp_path, minutes=24 / 60).oracle.create_trial("worker0").trial_id == "02", "taken up again"
     assert json.loads((tmp_path / oracles.STATE).read_text())["lasted"] == {"00": 10.0, "01": 10.0}
+
+
+def test_what_another_worker_trains_counts_as_the_mean_of_what_is_known(tmp_path, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def fit(self, x, y):
+        raise Asked(list(y))
+
+    monkeypatch.setattr(GaussianProcessRegressor, "fit", fit)
+    tuner, scores = Tuner("bayesian", tmp_path, trials=9), []
+    tuner.oracle.create_trial("worker1")
+    for _ in range(2):
+        trial = tuner.oracle.create_trial("worker0")
+        tuner.end(trial)
+        scores.append(trial.score)
+    with pytest.raises(Asked) as asked:
+        tuner.oracle.create_trial("worker0")
+    assert asked.value.args[0] == pytest.approx([-statistics.mean(scores), *(-score for score in scores)])
+
+
+@pytest.mark.parametrize("seed", [2**32 - 2, 2**32 - 1])
+def test_the_last_seeds_are_ones_too(seed, tmp_path):
+    """NumPy takes seeds below 2**32; what is added for each trial must not leave them."""
+    tuner = Tuner("bayesian", tmp_path, seed=seed)
+    for _ in range(3):
+        tuner.end(tuner.oracle.create_trial("tuner0"))
+    assert len(found(tmp_path)) == 3

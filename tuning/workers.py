@@ -4,6 +4,7 @@ KerasTuner makes a process one of them by its environment, see `Role`; here they
 again where they die: a worker that asks again under its name is given its trial again, and a chief reloads its oracle.
 """
 
+import errno
 import json
 import os
 import signal
@@ -63,6 +64,8 @@ class Role:
             f"`{ID}` must be set with `{IP}`, 'chief' or a name of each worker's own, and `{PORT}`, a port",
             **values,
         )
+        is_whole = ":" not in values[IP] or values[IP].startswith("[")
+        require(is_whole, f"`{IP}` must have brackets about an IPv6 address, such as [::1]", **{IP: values[IP]})
         return cls(values[ID], values[IP], int(text), LAUNCHED in os.environ)
 
     @property
@@ -81,19 +84,30 @@ class Role:
     reports = owns_folder
 
     def require_port(self):
-        """Requires a chief, or one that will be started here, to find its port free."""
+        """Requires a chief, or one that will be started here, to find its address here, and its port free."""
         if self.is_launched or self.is_worker or not self.port:
             return
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((self.ip or LOOPBACK, self.port))
+        host = self.ip or LOOPBACK
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host.strip("[]"), self.port, type=socket.SOCK_STREAM
+            )[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
                 probe.listen()
-            except OSError as error:
-                raise InputError(
-                    f"`port` must be free on {self.ip or LOOPBACK}. Received: port={self.port}. ({error.strerror}) "
-                    "Choose another one, or leave it out with `--workers`."
-                ) from error
+        except OSError as error:
+            is_strange = isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+            require(
+                not is_strange,
+                f"`{IP}` must be an address of this machine, at which the chief listens",
+                repair=f"({error.strerror})",
+                **{IP: host},
+            )
+            raise InputError(
+                f"`port` must be free on {host}. Received: port={self.port}. ({error.strerror}) "
+                "Choose another one, or leave it out with `--workers`."
+            ) from error
 
 
 def run_workers(arguments, count, role, ended, console):

@@ -1,10 +1,12 @@
 """Who is started, started again and given up, by processes that are none: tests/tuning/test_search.py has real ones."""
 
 import io
+import socket
 import threading
 
 import pytest
 
+from keras_perceiver._checks import InputError
 from tests.tiny import quiet
 from tuning import workers
 from tuning.attempts import DIED
@@ -84,3 +86,35 @@ def test_the_chief_takes_no_gpu(run, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     seen = {name: env["CUDA_VISIBLE_DEVICES"] for name, env in run(chief=[0], worker0=[0], worker1=[0])}
     assert seen == {"chief": "-1", "worker0": "0", "worker1": "0"}
+
+
+@pytest.fixture
+def chief(monkeypatch):
+    """A function of an address and a port -> `Role` of a chief there."""
+
+    def chief(ip, port):
+        for name, value in ((workers.ID, "chief"), (workers.IP, ip), (workers.PORT, str(port))):
+            monkeypatch.setenv(name, value)
+        return Role.found()
+
+    return chief
+
+
+@pytest.mark.parametrize(("family", "ip"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "[::1]")])
+def test_the_port_of_a_chief_must_be_free(family, ip, chief):
+    try:
+        taken = socket.create_server((ip.strip("[]"), 0), family=family)
+    except OSError as error:
+        pytest.skip(f"this machine has no {ip}: {error}")
+    with taken:
+        role = chief(ip, taken.getsockname()[1])
+        with pytest.raises(InputError, match="`port` must be free on"):
+            role.require_port()
+    role.require_port()
+
+
+def test_the_address_of_a_chief_must_be_one_of_this_machine(chief):
+    with pytest.raises(InputError, match=r"`KERASTUNER_ORACLE_IP` must be an address of this machine.*192\.0\.2\.1"):
+        chief("192.0.2.1", 8000).require_port()  # of no machine: it is for examples
+    with pytest.raises(InputError, match="`KERASTUNER_ORACLE_IP` must have brackets about an IPv6 address"):
+        chief("::1", 8000)

@@ -1,5 +1,6 @@
 """`HyperPerceiver`: the whole space, its legal points, and what KerasTuner's resets leave of it."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from keras_perceiver.training.spaces import (
     point_of,
     recipe_at,
 )
+from tests.layer_checks import thorough
 from tests.tiny import TINY_MODEL
 
 SPACES = Path(__file__).parent.parent.parent / "tuning" / "spaces"
@@ -83,6 +85,20 @@ def test_the_default_point_is_the_librarys_default_and_every_value_is_legal(name
     assert {key: value for key, value in changed.items() if key in model or value not in (None, True)} == {}
     assert recipe.replaced(**recipe_at(default)) == recipe
     assert set(space) <= set(point_of(model, recipe))
+
+
+@pytest.mark.parametrize("name", ["digits", *thorough(*(name for name in MODALITIES if name != "digits"))])
+def test_the_models_themselves_take_every_value_of_a_file(name):
+    """Each value is in one of these points, beside others than the defaults."""
+    model, recipe = PRESETS[name], RECIPES[name]
+    choices = build_space(json.loads((SPACES / f"{name}.json").read_text()), model, recipe, MODALITIES[name])
+    values = {key: one.every() for key, one in choices.items()}
+    for number in range(max(map(len, values.values()))):
+        point = {key: every[number % len(every)] for key, every in values.items()}
+        built = build_classifier(**{**model, **model_at(point, model)}, dtype="float32")
+        assert built.get_layer("latent_array").num_latents == point["num_latents"]
+        trained = dataclasses.replace(recipe, **recipe_at(point))
+        assert {key: getattr(trained, key) for key in recipe_at(point)} == recipe_at(point)
 
 
 def json_form(value):

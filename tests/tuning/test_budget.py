@@ -9,7 +9,6 @@ from keras_perceiver.data import load_source
 from keras_perceiver.training import HyperPerceiver
 from tests.tiny import TINY_MODEL
 from tuning import budget
-from tuning import tuner as tuner_module
 from tuning.budget import require_budget, smallest_points
 from tuning.tuner import Limits
 
@@ -22,13 +21,17 @@ def hyper():
 @pytest.fixture
 def timed(monkeypatch):
     """A run takes ten seconds for each latent."""
-    monkeypatch.setattr(tuner_module, "LATENCY_SECONDS", 0.01)
 
     def plan_run(model, *_, **__):
         seconds = 10.0 * model.get_layer("latent_array").num_latents
         return SimpleNamespace(steps_per_epoch=1, epochs=1, first_step_seconds=seconds, step_seconds=0.0)
 
+    def measure(model, hyper):
+        return {"parameters": model.count_params(), "flops": 1, "latency_ms": 1.0}
+
     monkeypatch.setattr(budget, "plan_run", plan_run)
+    monkeypatch.setattr(budget, "measure", measure)
+    monkeypatch.setattr(HyperPerceiver, "compiled", HyperPerceiver.network)
 
 
 def test_minutes_are_those_of_the_default_which_comes_first(hyper, timed):

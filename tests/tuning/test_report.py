@@ -37,14 +37,14 @@ def trained(hyper, values, given, tmp_path):
 
 
 @pytest.mark.parametrize("patch_size", ["null", "2"])
-def test_a_resolution_of_null_is_not_the_presets(patch_size, digits, tmp_path):
-    """The preset of the digits has 4; null stands for the lengths of the axes, behind patches."""
-    space = {"max_resolution": [None, 4], "patch_size": [None, 2]}
-    hyper = HyperPerceiver(digits, space=space, model=TINY_MODEL)
-    for resolution, expected in (("null", 8 if patch_size == "null" else 4), ("4", 4)):
+def test_a_resolution_of_null_is_not_the_one_that_was_given(patch_size, digits, tmp_path):
+    """Null stands for the lengths of the axes, behind patches."""
+    model = {**TINY_MODEL, "max_resolution": 6}
+    hyper = HyperPerceiver(digits, space={"max_resolution": [None, 6], "patch_size": [None, 2]}, model=model)
+    for resolution, expected in (("null", 8 if patch_size == "null" else 4), ("6", 6)):
         values = {"max_resolution": resolution, "patch_size": patch_size}
-        model, _ = trained(hyper, values, {"model": TINY_MODEL}, tmp_path)
-        positions = model.get_layer("inputs_positions")
+        built, _ = trained(hyper, values, {"model": model}, tmp_path)
+        positions = built.get_layer("inputs_positions")
         assert positions.resolutions(positions.output[0].shape[1:-1]) == (expected, expected)
 
 

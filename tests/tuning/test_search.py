@@ -303,6 +303,14 @@ def test_a_trial_that_kills_its_worker_is_given_up_and_the_search_goes_on(tmp_pa
 
 
 @pytest.mark.thorough
+def test_workers_of_a_finished_search_end_with_its_chief(tmp_path):
+    """The first worker to ask is told that nothing is left, and the chief ends before the other has come."""
+    before = search("digits", **TINY, trials=1, output=tmp_path, console=quiet())
+    after = search("digits", **TINY, trials=1, workers=2, output=tmp_path, console=quiet())
+    assert [(r.trial, r.score) for r in after] == [(r.trial, r.score) for r in before]
+
+
+@pytest.mark.thorough
 def test_a_chief_that_was_killed_goes_on(tmp_path, monkeypatch):
     def kill(started, project):
         wait_for_trial_of(started, project, "worker1")

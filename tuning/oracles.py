@@ -42,7 +42,7 @@ class Durable:
         self.on_end = on_end
         self.begins_with_default = begins_with_default
         self._spent, self._began, self._is_busy = 0.0, time.monotonic(), False
-        self._begun, self._lasted = {}, {}  # by trial: when it began, and the seconds of one that was trained
+        self._trial_began, self._trial_seconds = {}, {}  # by id; the seconds are of those that were trained
 
     @property
     def seconds(self):
@@ -54,7 +54,7 @@ class Durable:
         with self._saving_once():
             trial = super().create_trial(tuner_id)
             if trial.status == trials.TrialStatus.RUNNING:  # also one that begins again
-                self._begun[trial.trial_id] = self.seconds
+                self._trial_began[trial.trial_id] = self.seconds
             return trial
 
     @keras_tuner.synchronized
@@ -64,9 +64,9 @@ class Durable:
             return
         with self._saving_once():
             super().end_trial(trial)
-            began, ended = self._begun.pop(trial.trial_id, None), self.trials[trial.trial_id]
+            began, ended = self._trial_began.pop(trial.trial_id, None), self.trials[trial.trial_id]
             if began is not None and ended.status == trials.TrialStatus.COMPLETED:
-                self._lasted[trial.trial_id] = self.seconds - began
+                self._trial_seconds[trial.trial_id] = self.seconds - began
             state = self.get_state()
             if trial.trial_id in state["retry_queue"]:  # of a worker that went on while the chief was started again
                 state["retry_queue"].remove(trial.trial_id)
@@ -83,12 +83,12 @@ class Durable:
 
     def get_state(self):
         held = {trial_id: trial.get_state() for trial_id, trial in self.trials.items()}
-        return {**super().get_state(), "trials": held, "seconds": self.seconds, "lasted": self._lasted}
+        return {**super().get_state(), "trials": held, "seconds": self.seconds, "trial_seconds": self._trial_seconds}
 
     def set_state(self, state):
         super().set_state(state)
         self._spent, self._began = state["seconds"], time.monotonic()
-        self._lasted = state.get("lasted", {})  # a search from before it was kept has none
+        self._trial_seconds = state.get("trial_seconds", {})  # a search from before it was kept has none
 
     def save(self):
         if not self._is_busy:
@@ -105,7 +105,7 @@ class Durable:
         self.save()
 
     def _has_time(self):
-        mean = statistics.mean(self._lasted.values()) if self._lasted else 0.0
+        mean = statistics.mean(self._trial_seconds.values()) if self._trial_seconds else 0.0
         return self.seconds + mean < 60 * self.minutes
 
 

@@ -175,7 +175,7 @@ def test_a_trial_that_would_not_end_in_time_is_not_begun_whoever_trains_beside(t
 
     now[0] = 0.0  # goes on: what was spent and what a trial takes is known
     assert Tuner("random", tmp_path, minutes=24 / 60).oracle.create_trial("worker0").trial_id == "02", "taken up again"
-    assert json.loads((tmp_path / oracles.STATE).read_text())["lasted"] == {"00": 10.0, "01": 10.0}
+    assert json.loads((tmp_path / oracles.STATE).read_text())["trial_seconds"] == {"00": 10.0, "01": 10.0}
 
 
 def test_what_another_worker_trains_counts_as_the_mean_of_what_is_known(tmp_path, monkeypatch):

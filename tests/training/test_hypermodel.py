@@ -181,23 +181,15 @@ def test_data_beside_the_source_end_a_search_at_once(digits):
 
 
 @pytest.mark.parametrize("settings", [{"gradient_accumulation_steps": 2}, {"precision": "float16"}, {}])
-def test_a_trial_goes_on_with_the_step_of_its_epoch(digits, settings):
+def test_a_trial_goes_on_with_the_step_of_its_epoch(digits, settings, monkeypatch):
     """As Hyperband asks for it: schedule and corrected moments are those of the epochs behind."""
     recipe = {"epochs": 3, "batch_size": 256, "jit_compile": False, **settings}
     hyper = HyperPerceiver(digits, space={"num_latents": [3]}, model=TINY_MODEL, recipe=recipe)
     hp = keras_tuner.HyperParameters()
-    model = hyper.build(hp)
-    seen = []
-
-    class Seen(keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            seen.append(int(model.optimizer.iterations))
-
-    hyper.fit(hp, model, epochs=2, initial_epoch=1, callbacks=[Seen()])
+    monkeypatch.setattr("keras_perceiver.training.hypermodel.fit", lambda model, *_, **__: model.optimizer.iterations)
+    updates = hyper.fit(hp, hyper.build(hp), epochs=2, initial_epoch=1)
     steps = steps_per_epoch(digits.splits["train"], 256)
-    updates = steps // settings.get("gradient_accumulation_steps", 1)
-    assert seen == [updates]
-    assert int(model.optimizer.iterations) > updates
+    assert int(updates) == steps // settings.get("gradient_accumulation_steps", 1) > 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`python -m tuning.confirm`: figures are of the best that there is now."""
 
+import importlib
 import json
 
 import pytest
@@ -8,8 +9,18 @@ from keras_perceiver._checks import InputError
 from keras_perceiver.training import Run
 from tests.tiny import TINY_MODEL, TINY_RECIPE, quiet
 from tuning import confirm as confirm_module
-from tuning import tuner as tuner_module
 from tuning.confirm import confirm
+
+TRAIN = importlib.import_module("keras_perceiver.training.train")
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Runs that are whole but for what takes long: tests/test_readme.py trains some."""
+    monkeypatch.setattr(TRAIN, "fit", lambda *_, **__: None)
+    monkeypatch.setattr(TRAIN, "evaluate_model", lambda *_, **__: {"accuracy": 0.5, "cross_entropy": 1.0})
+    monkeypatch.setattr(TRAIN, "_draw", lambda *_: None)
+    monkeypatch.setattr(confirm_module, "latency", lambda *_: 1.0)
 
 
 def settle(folder, **model):
@@ -20,8 +31,7 @@ def settle(folder, **model):
         (folder / f"{arm}.json").write_text(json.dumps(settings))
 
 
-def test_runs_of_an_earlier_best_or_of_other_epochs_are_not_shown_for_those_of_now(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuner_module, "LATENCY_SECONDS", 0.01)
+def test_runs_of_an_earlier_best_or_of_other_epochs_are_not_shown_for_those_of_now(tmp_path, untrained, monkeypatch):
     settle(tmp_path, num_latents=2)
     figures = confirm(tmp_path, seeds=1, console=quiet())
     monkeypatch.setattr(confirm_module, "train", lambda *_, **__: pytest.fail("a run was begun"))

@@ -21,7 +21,7 @@ OVER = "over a limit"  # how the reason begins of a trial that is not trained
 LATENCY_SECONDS = 0.5
 REASON = 500  # characters at most of why a trial has failed
 # What TensorFlow's errors hold beside what has happened: names of its nodes, and lines of Python.
-WHERE = re.compile(r"\{\{function_node [^}]*\}\}|\[\[\{\{node [^\]]*\]\]|\[Op:[^\]]*\]")
+WHERE = re.compile(r"\{\{function_node [^}]*\}\}|\[\[\{\{node [^\]]*\]\]|\[Op:[^\]]*\](?: name:)?")
 PLACES = ("Graph execution error:", "Detected at node", 'File "', "Hint: ", "<stack traces unavailable>")
 
 

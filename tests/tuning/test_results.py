@@ -33,7 +33,7 @@ EAGER_ERROR = "{{function_node __wrapped__Mul_device_/job:localhost/CPU:0}} fail
         ),
         (
             tf.errors.ResourceExhaustedError(None, None, EAGER_ERROR),
-            "ResourceExhaustedError: failed to allocate memory name:",
+            "ResourceExhaustedError: failed to allocate memory",
         ),
         (ValueError("of two\nlines"), "ValueError: of two lines"),
         (MemoryError(), "MemoryError"),
@@ -55,3 +55,14 @@ def test_epochs_are_counted_from_the_first_that_hyperband_has_trained(tmp_path):
     assert result_of(trial, tmp_path).epoch == 2
     trial.hyperparameters.values = {"tuner/initial_epoch": 3, "tuner/epochs": 9}
     assert result_of(trial, tmp_path).epoch == 5
+
+
+def test_a_reason_of_tensorflows_own():
+    @tf.function(input_signature=[tf.TensorSpec([None])])
+    def reshaped(x):
+        return tf.reshape(x, [3, 3])
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Detected at node") as raised:
+        reshaped(tf.zeros(8))
+    expected = "InvalidArgumentError: Input to reshape is a tensor with 8 values, but the requested shape has 9"
+    assert reason_of(raised.value) == expected

@@ -58,7 +58,7 @@ def finish(process):
 def kill(process, folder, trials, ended, seconds):
     """Kills a search so many seconds behind so many trials; returns whether one was left."""
     while process.is_alive() and number(folder, "end_order") < ended:
-        time.sleep(0.005)
+        time.sleep(0.02)
     process.join(seconds)
     was_killed = process.is_alive() and number(folder, "end_order") < trials
     process.kill()
@@ -78,10 +78,10 @@ def seconds_of(folder, tuner, trials):
     """Runs a search to its end: the seconds until its first trial begins, and those of a trial."""
     began, process = time.monotonic(), start(folder, tuner, trials)
     while process.is_alive() and not number(folder, "start_order"):
-        time.sleep(0.005)
+        time.sleep(0.02)
     until_first, first = time.monotonic() - began, time.monotonic()
     while process.is_alive() and number(folder, "end_order") < trials:
-        time.sleep(0.005)
+        time.sleep(0.02)
     of_each = (time.monotonic() - first) / trials
     finish(process)
     return until_first, of_each

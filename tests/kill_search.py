@@ -1,8 +1,9 @@
 """Kills a search at random moments, goes on, and compares with one that nobody killed: `python tests/kill_search.py`.
 
 Every attempt is a process of its own, forked from one that has imported Keras and done nothing with it, and ends by
-SIGKILL. In the end the trials must be those of the search that was left alone: the same points and scores, in the same
-order, none lost and none twice.
+SIGKILL. Moments are drawn over all of the work: so many trials must have ended, and so much of the next one be done;
+the search is killed there while a trial is left, as often as it was asked to. In the end the trials must be those of
+the search that was left alone: the same points and scores, in the same order, none lost and none twice.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from tuning.results import read_results
 from tuning.search import search
 
 SPACE = {"num_latents": [2, 3, 5], "learning_rate": {"min": 1e-3, "max": 1e-2, "sampling": "log"}, "batch_size": [256]}
+MOST_MISSES = 5  # searches that ended before the last kill, as the last trial may be faster than all before
 
 
 def run(folder, tuner, trials):
@@ -39,17 +41,63 @@ def run(folder, tuner, trials):
     )
 
 
-def attempt(folder, tuner, trials, seconds=None):
-    """Runs a search in a process that is killed after so many seconds; returns whether it was."""
+def start(folder, tuner, trials):
+    """A process that goes on with a search."""
     process = multiprocessing.get_context("fork").Process(target=run, args=(folder, tuner, trials))
     process.start()
+    return process
+
+
+def finish(process):
+    """Waits for the end of a search."""
+    process.join()
+    if process.exitcode:
+        sys.exit(f"the search ended with code {process.exitcode}")
+
+
+def kill(process, folder, trials, ended, seconds):
+    """Kills a search so many seconds behind so many trials; returns whether one was left."""
+    while process.is_alive() and number(folder, "end_order") < ended:
+        time.sleep(0.02)
     process.join(seconds)
-    was_alive = process.is_alive()
+    was_killed = process.is_alive() and number(folder, "end_order") < trials
     process.kill()
     process.join()
-    if not was_alive and process.exitcode:
+    if process.exitcode > 0:
         sys.exit(f"the search ended with code {process.exitcode}")
-    return was_alive
+    return was_killed
+
+
+def number(folder, kind):
+    """How many trials have begun or ended: the length of `start_order` or `end_order` of KerasTuner's state."""
+    path = folder / "trials" / "oracle.json"
+    return len(json.loads(path.read_text())[kind]) if path.is_file() else 0
+
+
+def seconds_of(folder, tuner, trials):
+    """Runs a search to its end: the seconds until its first trial begins, and those of a trial."""
+    began, process = time.monotonic(), start(folder, tuner, trials)
+    while process.is_alive() and not number(folder, "start_order"):
+        time.sleep(0.02)
+    until_first, first = time.monotonic() - began, time.monotonic()
+    while process.is_alive() and number(folder, "end_order") < trials:
+        time.sleep(0.02)
+    of_each = (time.monotonic() - first) / trials
+    finish(process)
+    return until_first, of_each
+
+
+def killed(folder, tuner, trials, kills, draw, until_first, of_each):
+    """Whether a search was killed so often before it had ended; then it has ended since."""
+    done = 0
+    for moment in sorted(draw.uniform(0, trials) for _ in range(kills)):
+        process = start(folder, tuner, trials)
+        # The trial that was begun begins again.
+        ended = max(int(moment), number(folder, "end_order"))
+        behind = until_first if ended == number(folder, "end_order") else 0.0
+        done += kill(process, folder, trials, ended, behind + (moment % 1) * of_each)
+    finish(start(folder, tuner, trials))
+    return done == kills
 
 
 def found(folder):
@@ -60,7 +108,7 @@ def found(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--tuner", nargs="+", default=["random", "bayesian", "hyperband", "grid"])
@@ -69,15 +117,19 @@ def main():
     draw = random.Random(options.seed)
     for tuner in options.tuner:
         with tempfile.TemporaryDirectory() as folder:
-            whole, killed = Path(folder) / "whole", Path(folder) / "killed"
-            began = time.monotonic()
-            attempt(whole, tuner, options.trials)
-            seconds, kills = time.monotonic() - began, 0
-            while kills < options.kills and attempt(killed, tuner, options.trials, draw.uniform(0, seconds)):
-                kills += 1
-            attempt(killed, tuner, options.trials)
-            assert found(killed) == found(whole), (found(killed), found(whole))
-        print(f"{tuner}: killed {kills} times in {options.trials} trials, the same trials and scores", flush=True)
+            whole = Path(folder) / "whole"
+            seconds = seconds_of(whole, tuner, options.trials)
+            for attempt in range(1 + MOST_MISSES):
+                again = Path(folder) / f"killed{attempt}"
+                was_killed = killed(again, tuner, options.trials, options.kills, draw, *seconds)
+                if found(again) != found(whole):
+                    sys.exit(f"{tuner}: {found(again)} is not {found(whole)}")
+                if was_killed:
+                    break
+            else:
+                sys.exit(f"{tuner}: the search has always ended before kill {options.kills}: ask for more --trials")
+        said = f"{tuner}: killed {options.kills} times in {options.trials} trials, the same trials and scores"
+        print(said, flush=True)
 
 
 if __name__ == "__main__":

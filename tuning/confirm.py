@@ -12,8 +12,10 @@ from rich.table import Table
 from keras_perceiver._checks import InputError, printable, require
 from keras_perceiver._files import write_atomically
 from keras_perceiver.cli_options import table_console
+from keras_perceiver.data import load_source
 from keras_perceiver.studies.report import markdown_table
 from keras_perceiver.training import Run, train, with_settings
+from keras_perceiver.training.configuration import configuration, data_options
 from keras_perceiver.training.evaluate import reload_source
 from tuning.tuner import latency
 
@@ -36,20 +38,24 @@ def confirm(folder, *, seeds=5, epochs=None, console):
         `{"default" | "best": [figure of each seed]}`, accuracy or mean average precision on the test split.
 
     Raises:
-        InputError: where the folder holds no search with a result.
+        InputError: where the folder holds no search with a result, or runs of another confirmation: of an earlier best,
+            of other epochs or of other data; before any run.
     """
     folder = Path(folder)
     data = Run(folder, "search").config()["data"]
     require(data is not None, "The data of the search must have a name or a path", search=str(folder))
+    own = {"recipe": {"epochs": epochs}, "preset": None, "base_recipe": None}
+    own |= {name: {} for name in ("source", "preprocess", "model")}
+    settings = {arm: with_settings(folder / f"{arm}.json", own) for arm in ARMS}
     runs = {arm: [Run(folder / "confirmation" / arm / f"seed{seed}") for seed in range(seeds)] for arm in ARMS}
+    for arm in ARMS:
+        _require_of_now(runs[arm], data, settings[arm], folder / "confirmation", console)
     for seed in range(seeds):
         for arm in ARMS:
-            own = {"recipe": {"epochs": epochs}, "preset": None, "base_recipe": None}
-            own |= {name: {} for name in ("source", "preprocess", "model")}
-            settings, run = with_settings(folder / f"{arm}.json", own), runs[arm][seed]
+            run = runs[arm][seed]
             if not run.is_finished:
                 console.print(f"{arm}, seed {seed}")
-                train(data, output=run.folder, shelf=None, seed=seed, console=console, **settings)
+                train(data, output=run.folder, shelf=None, seed=seed, console=console, **settings[arm])
     figures = {arm: [_figure(run) for run in runs[arm]] for arm in ARMS}
     rows = [_row(arm, figures[arm], runs[arm][0]) for arm in ARMS]
     table = Table(*COLUMNS)
@@ -59,6 +65,22 @@ def confirm(folder, *, seeds=5, epochs=None, console):
     said = "Figure on the test split: mean, sample standard deviation and each seed; milliseconds of one example."
     write_atomically(folder / "confirmation.md", f"{markdown_table(COLUMNS, rows, left=COLUMNS[:1])}\n\n{said}\n")
     return figures
+
+
+def _require_of_now(runs, data, settings, folder, console):
+    """Requires the runs of one arm that have begun to be those that would begin now."""
+    begun = {seed: run for seed, run in enumerate(runs) if run.has_begun}
+    if not begun:
+        return
+    options, preprocess = data_options(data, settings["preset"], settings["source"], settings["preprocess"])
+    source = load_source(data, console=console, **options)
+    for seed, run in begun.items():
+        model, recipe, names = settings["model"], settings["recipe"], (settings["preset"], settings["base_recipe"])
+        run.require_same(
+            configuration(source, seed, "perceiver", model, recipe, preprocess, *names),
+            f"It is of another confirmation; the search may have found another best since. Remove {str(folder)!r} to "
+            "confirm what there is now, or ask for the same `epochs` to see that one.",
+        )
 
 
 def _figure(run):

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import shutil
+import statistics
 import time
 import warnings
 from pathlib import Path
@@ -26,6 +27,7 @@ class Durable:
     others from it.
 
     Args:
+        seed: of the points, in [0, 2**32).
         folder: of KerasTuner's project.
         minutes: of the whole search, with what was before it was interrupted; None for any. A trial begins only if one
             as long as the mean would end in time.
@@ -33,13 +35,14 @@ class Durable:
         begins_with_default: whether the first trial is the default point.
     """
 
-    def __init__(self, *args, folder, minutes, on_end, begins_with_default=True, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args, seed, folder, minutes, on_end, begins_with_default=True, **kwargs):
+        super().__init__(*args, seed=_for_kerastuner(seed), **kwargs)
         self.folder = Path(folder)
         self.minutes = minutes
         self.on_end = on_end
         self.begins_with_default = begins_with_default
         self._spent, self._began, self._is_busy = 0.0, time.monotonic(), False
+        self._trial_began, self._trial_seconds = {}, {}  # by id; the seconds are of those that were trained
 
     @property
     def seconds(self):
@@ -49,7 +52,10 @@ class Durable:
     @keras_tuner.synchronized
     def create_trial(self, tuner_id):
         with self._saving_once():
-            return super().create_trial(tuner_id)
+            trial = super().create_trial(tuner_id)
+            if trial.status == trials.TrialStatus.RUNNING:  # also one that begins again
+                self._trial_began[trial.trial_id] = self.seconds
+            return trial
 
     @keras_tuner.synchronized
     def end_trial(self, trial):
@@ -58,6 +64,9 @@ class Durable:
             return
         with self._saving_once():
             super().end_trial(trial)
+            began, ended = self._trial_began.pop(trial.trial_id, None), self.trials[trial.trial_id]
+            if began is not None and ended.status == trials.TrialStatus.COMPLETED:
+                self._trial_seconds[trial.trial_id] = self.seconds - began
             state = self.get_state()
             if trial.trial_id in state["retry_queue"]:  # of a worker that went on while the chief was started again
                 state["retry_queue"].remove(trial.trial_id)
@@ -74,11 +83,12 @@ class Durable:
 
     def get_state(self):
         held = {trial_id: trial.get_state() for trial_id, trial in self.trials.items()}
-        return {**super().get_state(), "trials": held, "seconds": self.seconds}
+        return {**super().get_state(), "trials": held, "seconds": self.seconds, "trial_seconds": self._trial_seconds}
 
     def set_state(self, state):
         super().set_state(state)
         self._spent, self._began = state["seconds"], time.monotonic()
+        self._trial_seconds = state.get("trial_seconds", {})  # a search from before it was kept has none
 
     def save(self):
         if not self._is_busy:
@@ -95,9 +105,13 @@ class Durable:
         self.save()
 
     def _has_time(self):
-        at_once = max(1, len(self.ongoing_trials))
-        mean = self.seconds * at_once / len(self.end_order) if self.end_order else 0.0
+        mean = statistics.mean(self._trial_seconds.values()) if self._trial_seconds else 0.0
         return self.seconds + mean < 60 * self.minutes
+
+
+def _for_kerastuner(seed):
+    """A seed that KerasTuner does not take for none, as it does 0, and that NumPy takes, which has none above."""
+    return 1 + seed % (2**32 - 1)
 
 
 class Random(Durable, oracles.RandomSearchOracle):
@@ -127,7 +141,8 @@ class _Process(oracles.BayesianOptimizationOracle):
 
     def _asked(self, kind, judged, trial_id):
         """What an oracle of KerasTuner's with this one's state would try next; what it has drawn is drawn here too."""
-        oracle = kind(objective=self.objective, max_trials=self.max_trials, seed=self.seed + len(self.trials))
+        seed = _for_kerastuner(self.seed - 1 + len(self.trials))
+        oracle = kind(objective=self.objective, max_trials=self.max_trials, seed=seed)
         oracle.trials = self.trials
         oracle.set_state(self.get_state())
         oracle.trials = judged
@@ -136,13 +151,22 @@ class _Process(oracles.BayesianOptimizationOracle):
         return response
 
     def _judged(self):
-        """The trials; what failed, or was over a limit, counts as the worst: left out, it would be proposed again."""
+        """The trials, with a score for those that have none.
+
+        What failed, or was over a limit, counts as the worst: left out, it would be proposed again. What is being
+        trained counts as the mean of all, so that another worker gets another point: KerasTuner would ask the process
+        that is fitted here, before it is.
+        """
         scores = [t.score for t in self.trials.values() if t.status == trials.TrialStatus.COMPLETED]
+        if not scores:
+            return self.trials
+        worst = min(scores) if self.objective.direction == "max" else max(scores)
+        taken = {trials.TrialStatus.FAILED: worst, trials.TrialStatus.RUNNING: statistics.mean(scores)}
         judged = dict(self.trials)
-        for trial_id, trial in self.trials.items() if scores else ():
-            if trial.status == trials.TrialStatus.FAILED:
+        for trial_id, trial in self.trials.items():
+            if trial.status in taken:
                 judged[trial_id] = trials.Trial(trial.hyperparameters, trial_id, trials.TrialStatus.COMPLETED)
-                judged[trial_id].score = min(scores) if self.objective.direction == "max" else max(scores)
+                judged[trial_id].score = taken[trial.status]
         return judged
 
 

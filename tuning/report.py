@@ -45,8 +45,8 @@ def write_report(folder, results, objective, hyper, given, about):
 def best_settings(result, hyper, given):
     """The arguments of `train` at the point of a trial, as `keras-perceiver train --config` takes them."""
     model, recipe = hyper.overrides(point_of(result, hyper))
-    settings = {**given, "model": {**given.get("model", {}), **model}, "recipe": {**given.get("recipe", {}), **recipe}}
-    return _set(settings)
+    changed = {"model": {**given.get("model", {}), **model}, "recipe": {**given.get("recipe", {}), **recipe}}
+    return _set({**given, **{name: _set(settings) for name, settings in changed.items()}})
 
 
 def _set(settings):

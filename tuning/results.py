@@ -55,12 +55,13 @@ def result_of(trial, project):
     if status == FAILED and OVER in facts.get("reason", ""):
         status = OVER_LIMIT
         facts["reason"] = facts["reason"].partition(f"{OVER}: ")[2]
+    values = trial.hyperparameters.values
     return TrialResult(
         trial=trial.trial_id,
         status=status,
-        score=trial.score,
-        epoch=(trial.best_step or 0) + 1,
-        values={name: v for name, v in trial.hyperparameters.values.items() if not name.startswith("tuner/")},
+        score=trial.score if status == COMPLETED else None,
+        epoch=values.get("tuner/initial_epoch", 0) + (trial.best_step or 0) + 1,
+        values={name: value for name, value in values.items() if not name.startswith("tuner/")},
         metrics={name: trial.metrics.get_best_value(name) for name in trial.metrics.metrics},
         **facts,
     )

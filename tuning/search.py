@@ -128,7 +128,8 @@ def search(
         made = None
         try:
             if role.is_alone and workers > 1:
-                run_workers({"data": data, **arguments, "output": run.folder}, workers, role, console)
+                passed = {"data": data, **arguments, "output": run.folder}
+                run_workers(passed, workers, role, lambda name: _ended_by(name, run.folder), console)
             else:
                 made = build_tuner(hyper, target, limits, run.folder, progress, role, **settings)
                 with many_models():
@@ -157,14 +158,15 @@ def build_tuner(hyper, objective, limits, folder, progress, role, *, kind, trial
     oracle = ORACLES[kind](
         objective=objective,
         max_trials=trials,
-        seed=seed + 1,  # KerasTuner takes 0 for none
+        seed=seed,
         max_consecutive_failed_trials=trials + 1,  # failed trials are shown, and are an error in the end
         folder=project,
         minutes=minutes,
         on_end=progress.on_end,
         **({"max_epochs": epochs} if kind == "hyperband" else {}),
     )
-    return Search(oracle, hyper, limits=limits, directory=folder, project_name=PROJECT)
+    own = {"limits": limits, "is_watched": role.is_launched}
+    return Search(oracle, hyper, **own, directory=folder, project_name=PROJECT)
 
 
 def _require_sound(data, tuner, trials, epochs, minutes, limits, workers):
@@ -178,6 +180,11 @@ def _require_sound(data, tuner, trials, epochs, minutes, limits, workers):
     require(
         workers == 1 or isinstance(data, str), "`data` must be a name or a path for several workers", workers=workers
     )
+
+
+def _ended_by(worker, folder):
+    """How many trials a worker has ended."""
+    return sum(result.worker == worker for result in read_results(folder))
 
 
 def _require_chiefs_folder(run, identity):

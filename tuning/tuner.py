@@ -1,6 +1,7 @@
 """KerasTuner's tuner, with limits that a model must keep, and the facts of each trial on disk."""
 
 import json
+import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +14,15 @@ from keras_perceiver._files import write_atomically
 from keras_perceiver.export.endpoints import Served
 from keras_perceiver.export.fresh_process import milliseconds
 from keras_perceiver.inspection import describe_model
+from tuning import attempts
 
 FACTS = "facts.json"  # of a trial, beside KerasTuner's own files
 OVER = "over a limit"  # how the reason begins of a trial that is not trained
 LATENCY_SECONDS = 0.5
+REASON = 500  # characters at most of why a trial has failed
+# What TensorFlow's errors hold beside what has happened: names of its nodes, and lines of Python.
+WHERE = re.compile(r"\{\{function_node [^}]*\}\}|\[\[\{\{node [^\]]*\]\]|\[Op:[^\]]*\](?: name:)?")
+PLACES = ("Graph execution error:", "Detected at node", 'File "', "Hint: ", "<stack traces unavailable>")
 
 
 @dataclass(frozen=True)
@@ -49,16 +55,44 @@ class Search(keras_tuner.Hyperband):
         oracle: of `ORACLES`.
         hypermodel: `HyperPerceiver`.
         limits: `Limits`; a trial that is over one is not trained.
+        is_watched: whether this is a process of `run_workers`, which starts it again where it dies.
         **kwargs: of `keras_tuner.Tuner`.
     """
 
-    def __init__(self, oracle, hypermodel, *, limits, **kwargs):
+    def __init__(self, oracle, hypermodel, *, limits, is_watched, **kwargs):
         keras_tuner.Tuner.__init__(self, oracle, hypermodel, **kwargs)
         self.limits = limits
+        self.is_watched = is_watched
 
     def on_trial_begin(self, trial):
         self._facts, self._began = {"worker": self.tuner_id}, time.monotonic()
         super().on_trial_begin(trial)
+
+    def run_trial(self, trial, *args, **kwargs):
+        folder = self.get_trial_dir(trial.trial_id)
+        given_up = attempts.begin(folder, self.tuner_id, is_watched=self.is_watched)
+        try:
+            if given_up:
+                raise keras_tuner.errors.FailedTrialError(given_up)
+            results = super().run_trial(trial, *args, **kwargs)
+            self._require_score(results)
+        except KeyboardInterrupt:
+            attempts.stop(folder)
+            raise
+        except Exception as error:
+            self._facts["reason"] = reason_of(error)
+            raise
+        return results
+
+    def _require_score(self, results):
+        """Requires the score to be a number: for KerasTuner a trial without one has failed, and it does not say why."""
+        name, direction = self.oracle.objective.name, self.oracle.objective.direction
+        for result in results:
+            scores = np.ravel(getattr(result, "history", result)[name])
+            # No epoch is better than a first one of NaN.
+            best = scores[0] if np.isnan(scores[0]) else (np.nanmax if direction == "max" else np.nanmin)(scores)
+            if not np.isfinite(best):
+                raise keras_tuner.errors.FailedTrialError(f"{name} must be a number, and is {best}")
 
     def on_epoch_begin(self, trial, model, epoch, logs=None):
         super().on_epoch_begin(trial, model, epoch, logs=logs)
@@ -70,11 +104,21 @@ class Search(keras_tuner.Hyperband):
             raise keras_tuner.errors.FailedTrialError(f"{OVER}: {exceeded}")
 
     def on_trial_end(self, trial):
-        reason = (trial.message or "").strip().splitlines()[-1:]
         self._facts["seconds"] = round(time.monotonic() - self._began, 2)
-        self._facts["reason"] = reason[0] if reason else ""
+        last = (trial.message or "").strip().splitlines()[-1:]  # of what has failed behind `run_trial`
+        self._facts.setdefault("reason", "".join(last))
         write_atomically(Path(self.get_trial_dir(trial.trial_id)) / FACTS, json.dumps(self._facts))
         super().on_trial_end(trial)
+
+
+def reason_of(error):
+    """An error in one line: its kind, and what it says without the places where TensorFlow has found it."""
+    lines = [" ".join(WHERE.sub("", line).split()) for line in str(error).splitlines()]
+    said = " ".join(line for line in lines if line and not line.startswith(PLACES))
+    said = said if len(said) <= REASON else f"{said[:REASON]} .."
+    if isinstance(error, keras_tuner.errors.FailedTrialError):
+        return said
+    return f"{type(error).__name__}: {said}".removesuffix(": ")
 
 
 def measure(model, hypermodel):

@@ -4,8 +4,10 @@ KerasTuner makes a process one of them by its environment, see `Role`; here they
 again where they die: a worker that asks again under its name is given its trial again, and a chief reloads its oracle.
 """
 
+import errno
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,11 +19,12 @@ from pathlib import Path
 
 from keras_perceiver._checks import InputError, require
 from keras_perceiver.training.cluster import free_addresses
+from tuning.attempts import DIED
 
 ID, IP, PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 LAUNCHED = "KERAS_PERCEIVER_TUNING_LAUNCHED"  # in a process that was started here, and ends with its parent
 LOOPBACK = "127.0.0.1"
-MOST_DEATHS = 5  # of one process
+MOST_DEATHS = 5  # of one process, between two trials that it ends; of one trial it dies less often, see `attempts`
 GRACE_SECONDS = 10.0
 ROOT = Path(__file__).parent.parent
 
@@ -61,6 +64,8 @@ class Role:
             f"`{ID}` must be set with `{IP}`, 'chief' or a name of each worker's own, and `{PORT}`, a port",
             **values,
         )
+        is_whole = ":" not in values[IP] or values[IP].startswith("[")
+        require(is_whole, f"`{IP}` must have brackets about an IPv6 address, such as [::1]", **{IP: values[IP]})
         return cls(values[ID], values[IP], int(text), LAUNCHED in os.environ)
 
     @property
@@ -79,28 +84,40 @@ class Role:
     reports = owns_folder
 
     def require_port(self):
-        """Requires a chief, or one that will be started here, to find its port free."""
+        """Requires a chief, or one that will be started here, to find its address here, and its port free."""
         if self.is_launched or self.is_worker or not self.port:
             return
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((self.ip or LOOPBACK, self.port))
+        host = self.ip or LOOPBACK
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host.strip("[]"), self.port, type=socket.SOCK_STREAM
+            )[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
                 probe.listen()
-            except OSError as error:
-                raise InputError(
-                    f"`port` must be free on {self.ip or LOOPBACK}. Received: port={self.port}. ({error.strerror}) "
-                    "Choose another one, or leave it out with `--workers`."
-                ) from error
+        except OSError as error:
+            is_strange = isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+            require(
+                not is_strange,
+                f"`{IP}` must be an address of this machine, at which the chief listens",
+                repair=f"({error.strerror})",
+                **{IP: host},
+            )
+            raise InputError(
+                f"`port` must be free on {host}. Received: port={self.port}. ({error.strerror}) "
+                "Choose another one, or leave it out with `--workers`."
+            ) from error
 
 
-def run_workers(arguments, count, role, console):
-    """Runs a search as a chief and so many workers on this machine, until the workers have ended.
+def run_workers(arguments, count, role, ended, console):
+    """Runs a search as a chief and so many workers on this machine, until the workers or the chief have ended.
 
     Args:
         arguments: of `search`, as JSON can hold them.
         count: of workers.
         role: `Role` of this process, with the port.
+        ended: function of the name of a worker: how many trials it has ended.
         console: `rich.console.Console`.
 
     Raises:
@@ -113,9 +130,11 @@ def run_workers(arguments, count, role, console):
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "tuning.workers", json.dumps(arguments, default=str)]
 
-    def start(name):
+    def start(name, **more):
         # In a session of its own: Ctrl-C reaches it through us. Its input ends when we do, however that is.
-        environment = {**os.environ, **shared, ID: name, "PYTHONPATH": path}
+        environment = {**os.environ, **shared, **more, ID: name, "PYTHONPATH": path}
+        if name == "chief":
+            environment["CUDA_VISIBLE_DEVICES"] = "-1"  # it trains nothing
         output = {} if name == "chief" else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(command, env=environment, start_new_session=True, stdin=subprocess.PIPE, **output)
         if output:
@@ -124,15 +143,19 @@ def run_workers(arguments, count, role, console):
 
     processes = {name: start(name) for name in ("chief", *(f"worker{number}" for number in range(count)))}
     try:
-        _watch(processes, start, console)
+        _watch(processes, start, ended, console)
     finally:
         _end(processes.values())
 
 
-def _watch(processes, start, console):
-    """Until all workers have ended well; who dies is started again."""
-    deaths = Counter()
-    while any(process.poll() != 0 for name, process in processes.items() if name != "chief"):
+def _watch(processes, start, ended, console):
+    """Until all workers have ended well, or the chief has; who dies is started again.
+
+    The chief ends where no trial is left and no worker has one. A worker that comes later, as one that is slow to begin
+    or that has died behind its last trial, would wait for it for an hour.
+    """
+    deaths, ended_before = Counter(), {}
+    while processes["chief"].poll() != 0 and any(p.poll() != 0 for name, p in processes.items() if name != "chief"):
         for name, process in processes.items():
             code = process.poll()
             if code in (None, 0):
@@ -140,12 +163,15 @@ def _watch(processes, start, console):
             require(
                 code != 2, f"The {name} must be able to search as it is asked to", repair="It has said what is wrong."
             )
+            if ended(name) != ended_before.get(name):
+                deaths[name], ended_before[name] = 0, ended(name)
             deaths[name] += 1
+            how = f"code {code}" if code > 0 else signal.Signals(-code).name
             if deaths[name] > MOST_DEATHS:
-                raise WorkersLost(f"{name} has died {deaths[name]} times, the last time with code {code}")
-            console.print(f"{name} has ended with code {code}, and is started again", highlight=False)
+                raise WorkersLost(f"{name} has died {deaths[name]} times, the last time with {how}")
+            console.print(f"{name} has ended with {how}, and is started again", highlight=False)
             process.stdin.close()
-            processes[name] = start(name)
+            processes[name] = start(name, **{DIED: how})
         time.sleep(0.1)
 
 

@@ -1,11 +1,15 @@
 """The Perceiver as a `keras_tuner.HyperModel`."""
 
+import dataclasses
+
 import keras
 import keras_tuner
 
 from keras_perceiver._checks import given, require
 from keras_perceiver.data import steps_per_epoch
+from keras_perceiver.layers import FourierPositions
 from keras_perceiver.models import build_classifier
+from keras_perceiver.models.presets import NEEDS
 from keras_perceiver.training.configuration import check_names, configuration, resolved_recipe
 from keras_perceiver.training.recipes import PRECISIONS
 from keras_perceiver.training.resume import Position
@@ -104,7 +108,9 @@ class HyperPerceiver(keras_tuner.HyperModel):
         )
         recipe = self.recipe_at(self.point(hp))
         steps = steps_per_epoch(self.source.splits["train"], recipe.batch_size)
-        model.optimizer.iterations.assign(initial_epoch * steps)
+        for variable in model.optimizer.variables:  # that of a scaled loss holds another optimiser
+            if variable.name == "iteration":  # steps, where `iterations` may be updates of several steps
+                variable.assign(initial_epoch * steps)
         return fit(
             model,
             self.source,
@@ -135,8 +141,23 @@ class HyperPerceiver(keras_tuner.HyperModel):
 
     def recipe_at(self, point):
         """The `Recipe` at a point."""
-        return self.recipe.replaced(**recipe_at(point))
+        return dataclasses.replace(self.recipe, **recipe_at(point))
 
     def overrides(self, point):
-        """`(model, recipe)` at a point: what `train` is to be given beside the arguments that are given here."""
-        return given(model_at(point, self.config["model"])), recipe_at(point)
+        """`(model, recipe)` at a point: what `train` is to be given beside the arguments that are given here, of which
+        None takes one away.
+
+        `train` takes None for what is not given. So resolutions that are those of the axes are told in numbers.
+        """
+        known, model = self.config["model"], model_at(point, self.config["model"])
+        if known.get("max_resolution") is not None and model.get("max_resolution", known) is None:
+            model["max_resolution"] = self._lengths(point)
+        useless = {name for name, (other, values) in NEEDS.items() if model.get(other, values[0]) not in values}
+        return {**model, **dict.fromkeys(useless)}, recipe_at(point)
+
+    def _lengths(self, point):
+        """The lengths of the index axes to which positions are attached, by modality where there are several."""
+        layers = [layer for layer in self.network(point).layers if isinstance(layer, FourierPositions)]
+        # A layer's output is a list of what is in the segment, by name: its content is the first.
+        lengths = {layer.name.removesuffix("_positions"): list(layer.output[0].shape[1:-1]) for layer in layers}
+        return lengths if isinstance(self.config["model"]["input_shape"], dict) else lengths["inputs"]

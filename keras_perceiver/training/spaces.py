@@ -1,14 +1,18 @@
 """What may be tuned: a space of hyper-parameters as plain data, and the model and the recipe at one of its points."""
 
+import dataclasses
 import functools
 import inspect
+import itertools
 import json
+import math
 from dataclasses import dataclass
 
 from keras_perceiver._checks import InputError, nearest, require, require_at_least, require_one_of
 from keras_perceiver.data import MODALITIES
 from keras_perceiver.layers import FourierPositions, Patches
 from keras_perceiver.models import build_encoder
+from keras_perceiver.models.encoder import NUM_COORDINATES
 
 # Two names are not arguments of ours: from them and the one beside them an argument follows, so that any choice of both
 # is a legal model.
@@ -41,6 +45,8 @@ TRAINING = (
     "beta_2",
     "batch_size",
 )
+MOST_WHOLE = 10_000  # numbers in a range: all of them are looked at
+TOLD = 3  # values of a range that are not legal, in a message
 # The strength that is none, and the largest, where they are not 0 and any.
 NO_AUGMENTATION = {"crop_min_area": 1.0}
 STRONGEST = {"flip_rate": 1.0, "cut_mix": 1.0, "rand_augment_magnitude": 10.0, "shift_rate": 0.99}
@@ -63,20 +69,20 @@ class Choices:
     @classmethod
     def of(cls, name, values, default):
         """With the library's default where it is among the values, or else with what is nearest to it."""
-        default = _plain(default)
-        if isinstance(values, dict):
-            low, high = values["min"], values["max"]
-            return cls(name, values, min(max(default, low), high) if _is_number(default) else low)
-        if default not in values:
-            numbers = [value for value in values if _is_number(value)]
-            is_near = _is_number(default) and numbers
-            default = min(numbers, key=lambda value: abs(value - default)) if is_near else values[0]
-        return cls(name, values, default)
+        default, drawn = _plain(default), cls(name, values, None).every()
+        numbers = [value for value in drawn if _is_number(value)]
+        if isinstance(values, list) and default in values:
+            return cls(name, values, default)
+        if not (_is_number(default) and numbers):
+            return cls(name, values, drawn[0])
+        if isinstance(values, dict) and not _is_whole(values):
+            return cls(name, values, min(max(default, values["min"]), values["max"]))
+        return cls(name, values, min(numbers, key=lambda value: abs(value - default)))
 
     def declare(self, hp):
         """Declares it, and returns its value at the point of `hp`."""
         if isinstance(self.values, dict):
-            kind = hp.Int if all(isinstance(self.values[end], int) for end in ("min", "max")) else hp.Float
+            kind = hp.Int if _is_whole(self.values) else hp.Float
             ends = {"min_value": self.values["min"], "max_value": self.values["max"]}
             more = {key: self.values[key] for key in ("sampling", "step") if key in self.values}
             return kind(self.name, **ends, **more, default=self.default)
@@ -93,13 +99,21 @@ class Choices:
 
     def least(self):
         """The value that makes the smallest model."""
-        if isinstance(self.values, dict):
-            return self.values["min"]
-        return min(self.values) if all(_is_number(value) for value in self.values) else self.default
+        drawn = self.every()
+        return min(drawn) if all(_is_number(value) for value in drawn) else self.default
 
-    def ends(self):
-        """The values that must be legal for all of them to be."""
-        return [self.values["min"], self.values["max"]] if isinstance(self.values, dict) else self.values
+    def every(self):
+        """All values that can be drawn; of a range of numbers that are not whole, its ends: what lies between them is
+        legal where both are."""
+        if not isinstance(self.values, dict):
+            return self.values
+        low, high, step = self.values["min"], self.values["max"], self.values.get("step")
+        if not _is_whole(self.values):
+            return [low, high]
+        if step is None or not _is_log(self.values):
+            return range(low, high + 1, step or 1)
+        powers = itertools.takewhile(lambda value: value <= high, (low * step**number for number in itertools.count()))
+        return [low + high - value for value in powers] if self.values["sampling"] == "reverse_log" else list(powers)
 
 
 def build_space(space, model, recipe, modality):
@@ -143,17 +157,20 @@ def legal_space(choices, model, recipe, num_examples):
     """
     legal, left_out = {}, {}
     for name, one in choices.items():
-        wrong = [
-            (value, reason) for value in one.ends() if (reason := _problem(name, value, model, recipe, num_examples))
-        ]
-        kept = [value for value in one.ends() if value not in [value for value, _ in wrong]]
-        is_possible = bool(kept) and not (isinstance(one.values, dict) and wrong)
+        reasons = ((value, _problem(name, value, model, recipe, num_examples)) for value in one.every())
+        wrong = ((value, reason) for value, reason in reasons if reason)
+        is_range = isinstance(one.values, dict)
+        wrong = list(itertools.islice(wrong, TOLD if is_range else None))
+        told = " ".join(f"{value}: {reason}" for value, reason in wrong)
         require(
-            is_possible,
-            f"`space` must have a legal point, and has none for `{name}`",
-            repair=" ".join(f"{value}: {reason}" for value, reason in wrong),
+            not (is_range and wrong),
+            f"All values of a range must be legal, and those of `{name}` are not",
+            repair=f"{told} Give a list of values.",
             **{name: one.values},
         )
+        kept = [value for value in one.every() if value not in [value for value, _ in wrong]]
+        rule = f"`space` must have a legal point, and has none for `{name}`"
+        require(bool(kept), rule, repair=told, **{name: one.values})
         legal[name] = Choices.of(name, kept, one.default) if wrong else one
         if wrong:
             left_out[name] = wrong
@@ -243,26 +260,28 @@ def _problem(name, value, model, recipe, num_examples):
     """Why a value is not legal beside the defaults; an empty string where it is."""
     try:
         if name in MODEL:
-            _check_argument(name, value, model["input_shape"])
+            _check_argument(name, value, model)
             return ""
-        recipe.replaced(**{name: value})
+        dataclasses.replace(recipe, **{name: value})
         require(name != "batch_size" or value <= num_examples, "`batch_size` must be at most the number of examples")
         return ""
-    except InputError as error:
+    except (InputError, TypeError) as error:  # of a kind that cannot be compared with what it must be
         return str(error)
 
 
-def _check_argument(name, value, input_shape):
+def _check_argument(name, value, model):
     """Raises what `build_classifier` would for such a value, without the seconds that a model takes to build."""
-    shapes = input_shape if isinstance(input_shape, dict) else {"inputs": input_shape}
+    shapes = model["input_shape"] if isinstance(model["input_shape"], dict) else {"inputs": model["input_shape"]}
     if name in ("patch_size", "max_resolution"):
         layer = Patches if name == "patch_size" else functools.partial(FourierPositions, 1)
+        has_axes = _arguments(model)["positions"] != "coordinates"
         by_modality = value if isinstance(value, dict) else dict.fromkeys(shapes, value)
         for modality, one in by_modality.items():
             require_one_of(shapes, modality=modality)
-            if one is not None:
+            if name == "max_resolution" or one is not None:
+                lengths = tuple(shapes[modality])[:-1] if has_axes else (None,) * NUM_COORDINATES
                 made = layer(one)
-                (made.sizes if name == "patch_size" else made.resolutions)(tuple(shapes[modality])[:-1])
+                (made.sizes if name == "patch_size" else made.resolutions)(lengths)
     elif name == "share_weights":
         require_one_of((True, False), share_weights=value)
     else:
@@ -272,15 +291,41 @@ def _check_argument(name, value, input_shape):
 def _check_values(name, values):
     is_range = isinstance(values, dict) and values.keys() >= {"min", "max"}
     is_range = is_range and values.keys() <= {"min", "max", "sampling", "step"}
-    is_range = is_range and all(_is_number(values[end]) for end in ("min", "max")) and values["min"] < values["max"]
+    is_range = is_range and all(_is_number(values[end]) and math.isfinite(values[end]) for end in ("min", "max"))
+    is_range = is_range and values["min"] < values["max"]
     is_range = is_range and values.get("sampling", "linear") in ("linear", "log", "reverse_log")
-    is_range = is_range and (values["min"] > 0 or values.get("sampling", "linear") == "linear")
+    is_range = is_range and (values["min"] > 0 or not _is_log(values))
     require(
         is_range or (isinstance(values, list) and bool(values)),
         f"`{name}` must be a list of values, or a range such as "
         '{"min": 0.001, "max": 0.01, "sampling": "log"}, with "linear", "log" or "reverse_log"',
         **{name: values},
     )
+    if is_range:
+        _check_step(name, values)
+
+
+def _check_step(name, values):
+    """Requires KerasTuner to take the step of a range, and a range of whole numbers to be short enough to look at."""
+    step, least = values.get("step"), 1 if _is_log(values) else 0
+    if step is not None:
+        is_number = _is_number(step) and least < step < math.inf
+        is_legal = is_number and (isinstance(step, int) or not _is_whole(values))
+        rule = f"`step` of `{name}` must be a number above {least}, and whole between whole numbers"
+        require(is_legal, rule, **{name: values})
+    if _is_whole(values) and not (step and _is_log(values)):
+        count = (values["max"] - values["min"]) // (step or 1) + 1
+        rule = f"`{name}` must be a range of at most {MOST_WHOLE:,} whole numbers"
+        require(count <= MOST_WHOLE, rule, repair="Give it a `step`, or a list of values.", **{name: values})
+
+
+def _is_log(values):
+    return values.get("sampling", "linear") != "linear"
+
+
+def _is_whole(values):
+    """Whether a range is one of whole numbers."""
+    return all(isinstance(values[end], int) for end in ("min", "max"))
 
 
 def _around(value):

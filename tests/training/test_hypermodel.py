@@ -1,5 +1,6 @@
 """`HyperPerceiver`: the whole space, its legal points, and what KerasTuner's resets leave of it."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,10 +10,19 @@ import numpy as np
 import pytest
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data import load_source
+from keras_perceiver.data import load_source, steps_per_epoch
 from keras_perceiver.models import PRESETS, build_classifier
 from keras_perceiver.training import RECIPES, HyperPerceiver
-from keras_perceiver.training.spaces import build_space, default_space, legal_space, model_at, point_of, recipe_at
+from keras_perceiver.training.spaces import (
+    Choices,
+    build_space,
+    default_space,
+    legal_space,
+    model_at,
+    point_of,
+    recipe_at,
+)
+from tests.layer_checks import thorough
 from tests.tiny import TINY_MODEL
 
 SPACES = Path(__file__).parent.parent.parent / "tuning" / "spaces"
@@ -77,6 +87,20 @@ def test_the_default_point_is_the_librarys_default_and_every_value_is_legal(name
     assert set(space) <= set(point_of(model, recipe))
 
 
+@pytest.mark.parametrize("name", ["digits", *thorough(*(name for name in MODALITIES if name != "digits"))])
+def test_the_models_themselves_take_every_value_of_a_file(name):
+    """Each value is in one of these points, beside others than the defaults."""
+    model, recipe = PRESETS[name], RECIPES[name]
+    choices = build_space(json.loads((SPACES / f"{name}.json").read_text()), model, recipe, MODALITIES[name])
+    values = {key: one.every() for key, one in choices.items()}
+    for number in range(max(map(len, values.values()))):
+        point = {key: every[number % len(every)] for key, every in values.items()}
+        built = build_classifier(**{**model, **model_at(point, model)}, dtype="float32")
+        assert built.get_layer("latent_array").num_latents == point["num_latents"]
+        trained = dataclasses.replace(recipe, **recipe_at(point))
+        assert {key: getattr(trained, key) for key in recipe_at(point)} == recipe_at(point)
+
+
 def json_form(value):
     return json.loads(json.dumps(value))
 
@@ -85,7 +109,7 @@ def json_form(value):
 def test_any_point_is_a_legal_model(digits, seed):
     hyper = HyperPerceiver(digits)
     rng = np.random.default_rng(seed)
-    point = {name: one.ends()[rng.integers(len(one.ends()))] for name, one in hyper.choices.items()}
+    point = {name: one.every()[rng.integers(len(one.every()))] for name, one in hyper.choices.items()}
     arguments = {**hyper.config["model"], **model_at(point, hyper.config["model"])}
     assert arguments["latent_dim"] == point["num_self_attention_heads"] * point["self_attention_head_dim"]
     assert arguments["num_blocks"] == point["num_cross_attends"] * point["blocks_per_cross_attend"]
@@ -125,6 +149,14 @@ def test_precision_and_seed_survive_kerastuners_resets(digits, tmp_path):
         ({"learning_rate": {"min": 0.0, "max": 1.0, "sampling": "log"}}, "`learning_rate` must be a list"),
         ({"num_latents": [0, -1]}, "`space` must have a legal point, and has none for `num_latents`"),
         ({"batch_size": [5000]}, "has none for `batch_size`.*at most the number of examples"),
+        ({"patch_size": {"min": 2, "max": 4}}, r"All values of a range.*`patch_size` are not.*3: .*must divide.*"),
+        ({"learning_rate": {"min": 0.1, "max": 1.0, "sampling": "log", "step": 1}}, "`step` .* a number above 1"),
+        ({"num_latents": {"min": 2, "max": 8, "step": 0.5}}, "`step` of `num_latents` must be .* whole between whole"),
+        ({"noise_std": {"min": 0.0, "max": 8.0, "step": 0}}, "`step` of `noise_std` must be a number above 0"),
+        ({"num_latents": {"min": 1, "max": 10**30}}, "at most 10,000 whole numbers.*Give it a `step`"),
+        ({"learning_rate": {"min": 0.1, "max": float("inf")}}, "`learning_rate` must be a list"),
+        ({"learning_rate": ["fast"]}, "has none for `learning_rate`"),
+        ({"weight_decay": [None]}, "has none for `weight_decay`"),
         ({"patch_size": [3]}, "has none for `patch_size`.*must divide"),
     ],
 )
@@ -146,3 +178,45 @@ def test_data_beside_the_source_end_a_search_at_once(digits):
     hyper = HyperPerceiver(digits, space={"num_latents": [3]}, model=TINY_MODEL)
     with pytest.raises(keras_tuner.errors.FatalError, match=r"`tuner.search` must be given no data"):
         hyper.fit(keras_tuner.HyperParameters(), None, np.zeros(3))
+
+
+@pytest.mark.parametrize("settings", [{"gradient_accumulation_steps": 2}, {"precision": "float16"}, {}])
+def test_a_trial_goes_on_with_the_step_of_its_epoch(digits, settings, monkeypatch):
+    """As Hyperband asks for it: schedule and corrected moments are those of the epochs behind."""
+    recipe = {"epochs": 3, "batch_size": 256, "jit_compile": False, **settings}
+    hyper = HyperPerceiver(digits, space={"num_latents": [3]}, model=TINY_MODEL, recipe=recipe)
+    hp = keras_tuner.HyperParameters()
+    monkeypatch.setattr("keras_perceiver.training.hypermodel.fit", lambda model, *_, **__: model.optimizer.iterations)
+    updates = hyper.fit(hp, hyper.build(hp), epochs=2, initial_epoch=1)
+    steps = steps_per_epoch(digits.splits["train"], 256)
+    assert int(updates) == steps // settings.get("gradient_accumulation_steps", 1) > 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"min": 2, "max": 4},
+        {"min": 2, "max": 9, "step": 3},
+        {"min": 1, "max": 20, "sampling": "log"},
+        {"min": 1, "max": 20, "sampling": "reverse_log"},
+        {"min": 1, "max": 30, "sampling": "log", "step": 3},
+        {"min": 1, "max": 30, "sampling": "reverse_log", "step": 3},
+    ],
+)
+def test_every_whole_number_that_kerastuner_draws_is_looked_at(values):
+    one, hp = Choices.of("num_latents", values, 7), keras_tuner.HyperParameters()
+    assert one.declare(hp) == one.default in one.every()
+    drawn = {hp.space[0].prob_to_value(share) for share in np.linspace(0, 1, 2001, endpoint=False)}
+    assert drawn == set(one.every())
+
+
+def test_a_range_of_patches_that_all_divide_is_legal(digits):
+    hyper = HyperPerceiver(digits, space={"patch_size": {"min": 2, "max": 8, "sampling": "log", "step": 2}})
+    assert hyper.choices["patch_size"].every() == [2, 4, 8]
+    assert hyper.left_out == {}
+
+
+def test_points_need_a_resolution():
+    choices = build_space({"max_resolution": [None, 8]}, PRESETS["points"], RECIPES["points"], "points")
+    _, left_out = legal_space(choices, PRESETS["points"], RECIPES["points"], 100)
+    assert [value for value, _ in left_out["max_resolution"]] == [None]

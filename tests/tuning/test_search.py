@@ -97,17 +97,43 @@ def test_a_failed_trial_is_shown_with_its_reason_and_is_an_error_unless_tolerate
     def fail(self, hp, model, **kwargs):
         if hp.get("num_latents") == 5:
             raise RuntimeError("no luck today")
-        return {"val_accuracy": 0.5}
+        return {"val_accuracy": {2: np.nan, 3: 0.5}[hp.get("num_latents")]}
 
     monkeypatch.setattr(HyperPerceiver, "fit", fail)
     monkeypatch.setattr("tuning.best.keep_best", lambda tuner, result, folder: (Run(folder), ""))
     monkeypatch.setattr(tuner_module.Search, "on_trial_begin", measured)
-    options = {**TINY, "space": {"num_latents": [3, 5]}, "tuner": "grid", "output": tmp_path}
-    with pytest.raises(FailedTrials, match=r"1 of 2 trials failed\nfailed: trial .*RuntimeError: no luck today"):
+    options = {**TINY, "space": {"num_latents": [2, 3, 5]}, "tuner": "grid", "output": tmp_path}
+    with pytest.raises(FailedTrials, match=r"2 of 3 trials failed\nfailed: trial 0?1\. val_accuracy must be a number"):
         search("digits", **options, console=quiet())
     printed = io.StringIO()
     search("digits", **options, tolerate_failures=True, console=Console(file=printed, width=200))
-    assert "RuntimeError: no luck today" in printed.getvalue()
+    assert "val_accuracy must be a number, and is nan" in printed.getvalue()
+    assert ". RuntimeError: no luck today" in printed.getvalue()
+    assert [row["score"] for row in rows(tmp_path)] == ["0.5", "", ""]
+
+
+def test_a_trial_of_which_the_process_dies_is_given_up_and_one_that_was_stopped_is_not(tmp_path, undrawn, monkeypatch):
+    class Killed(BaseException):
+        """In place of SIGKILL."""
+
+    ends = [KeyboardInterrupt, Killed, Killed]
+
+    def fit(self, hp, model, **kwargs):
+        if hp.get("num_latents") == 5:
+            raise ends.pop(0)
+        return {"val_accuracy": 0.5}
+
+    monkeypatch.setattr(HyperPerceiver, "fit", fit)
+    monkeypatch.setattr("tuning.attempts.MOST_DEATHS", 2)
+    monkeypatch.setattr("tuning.best.keep_best", lambda tuner, result, folder: (Run(folder), ""))
+    monkeypatch.setattr(tuner_module.Search, "on_trial_begin", measured)
+    options = {**TINY, "space": {"num_latents": [3, 5]}, "tuner": "grid", "output": tmp_path, "console": quiet()}
+    for end in list(ends):
+        with pytest.raises(end):
+            search("digits", **options)
+        assert [row["status"] for row in rows(tmp_path)] == ["completed", "unfinished"]
+    results = search("digits", **options, tolerate_failures=True)
+    assert [(r.status, r.reason) for r in results[1:]] == [("failed", "its process has died 2 times (unseen)")]
 
 
 def measured(self, trial):
@@ -203,7 +229,7 @@ def test_the_command_ends_with_its_code_and_one_message(tmp_path, undrawn, monke
     assert [row["status"] for row in rows(tmp_path / "tuning" / "results" / "digits")] == ["completed"]
 
 
-def search_with_workers(folder, monkeypatch, kill, trials):
+def search_with_workers(folder, monkeypatch, kill, trials, **options):
     """A search of two real workers; `kill` gets the processes by name, as often as one is started."""
     started, start = [], workers.subprocess.Popen
 
@@ -218,7 +244,13 @@ def search_with_workers(folder, monkeypatch, kill, trials):
     killer.start()
     printed = io.StringIO()
     results = search(
-        "digits", **TINY, trials=trials, workers=2, output=folder, console=Console(file=printed, width=200)
+        "digits",
+        **TINY,
+        **options,
+        trials=trials,
+        workers=2,
+        output=folder,
+        console=Console(file=printed, width=200),
     )
     killer.join()
     return results, [name for name, _ in started], printed.getvalue()
@@ -244,10 +276,38 @@ def test_a_dead_workers_trial_is_taken_up_again(tmp_path, monkeypatch):
 
     results, started, printed = search_with_workers(tmp_path / "search", monkeypatch, kill, 3)
     assert started == ["chief", "worker0", "worker1", "worker1"]
-    assert "worker1 has ended with code -9, and is started again" in printed
+    assert "worker1 has ended with SIGKILL, and is started again" in printed
     assert [r.trial for r in results] == ["0", "1", "2"]
     assert [r.status for r in results] == ["completed"] * 3
     assert next(r for r in results if r.trial == killed[0]).worker == "worker1"
+
+
+@pytest.mark.thorough
+def test_a_trial_that_kills_its_worker_is_given_up_and_the_search_goes_on(tmp_path, monkeypatch):
+    poisoned = []
+
+    def kill(started, project):
+        poisoned.append(wait_for_trial_of(started, project, "worker1"))
+        attempts = project / f"trial_{poisoned[0]}" / "attempts.json"
+        for deaths in range(3):
+            while not attempts.is_file() or len(json.loads(attempts.read_text())["deaths"]) < deaths:
+                time.sleep(0.02)
+            [process for name, process in started if name == "worker1"][-1].kill()
+
+    results, started, _ = search_with_workers(tmp_path / "search", monkeypatch, kill, 4, tolerate_failures=True)
+    assert started.count("worker1") == 4
+    assert {r.trial: r.reason for r in results if r.status == "failed"} == {
+        poisoned[0]: "its process has died 3 times (SIGKILL)"
+    }
+    assert [r.status for r in results].count("completed") == 3
+
+
+@pytest.mark.thorough
+def test_workers_of_a_finished_search_end_with_its_chief(tmp_path):
+    """The first worker to ask is told that nothing is left, and the chief ends before the other has come."""
+    before = search("digits", **TINY, trials=1, output=tmp_path, console=quiet())
+    after = search("digits", **TINY, trials=1, workers=2, output=tmp_path, console=quiet())
+    assert [(r.trial, r.score) for r in after] == [(r.trial, r.score) for r in before]
 
 
 @pytest.mark.thorough
@@ -274,4 +334,4 @@ def test_a_search_that_was_killed_goes_on():
     environment = {**os.environ, "PYTHONPATH": str(tests.parent)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "the same trials and scores" in done.stdout
+    assert done.stdout == "random: killed 1 times in 2 trials, the same trials and scores\n"

@@ -1,0 +1,54 @@
+"""A budget is compared with the trial that comes first."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.data import load_source
+from keras_perceiver.training import HyperPerceiver
+from tests.tiny import TINY_MODEL
+from tuning import budget
+from tuning.budget import require_budget, smallest_points
+from tuning.tuner import Limits
+
+
+@pytest.fixture(scope="module")
+def hyper():
+    return HyperPerceiver(load_source("digits"), space={"num_latents": [2, 5]}, model={**TINY_MODEL, "num_latents": 5})
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """A run takes ten seconds for each latent."""
+
+    def plan_run(model, *_, **__):
+        seconds = 10.0 * model.get_layer("latent_array").num_latents
+        return SimpleNamespace(steps_per_epoch=1, epochs=1, first_step_seconds=seconds, step_seconds=0.0)
+
+    def measure(model, hyper):
+        return {"parameters": model.count_params(), "flops": 1, "latency_ms": 1.0}
+
+    monkeypatch.setattr(budget, "plan_run", plan_run)
+    monkeypatch.setattr(budget, "measure", measure)
+    monkeypatch.setattr(HyperPerceiver, "compiled", HyperPerceiver.network)
+
+
+def test_minutes_are_those_of_the_default_which_comes_first(hyper, timed):
+    require_budget(hyper, Limits(), 50 / 60, is_hyperband=False)
+    with pytest.raises(InputError, match=r"must be enough for one trial.*The default, which is tried first, .* 50 s"):
+        require_budget(hyper, Limits(), 49 / 60, is_hyperband=False)
+
+
+def test_where_the_default_is_not_trained_first_they_are_those_of_the_smallest(hyper, timed):
+    small, large = (hyper.network({"num_latents": number}).count_params() for number in (2, 5))
+    for limits, is_hyperband in ((Limits(parameters=(small + large) // 2), False), (Limits(), True)):
+        require_budget(hyper, limits, 20 / 60, is_hyperband=is_hyperband)
+        with pytest.raises(InputError, match="The smallest model of the space takes about 20 s"):
+            require_budget(hyper, limits, 19 / 60, is_hyperband=is_hyperband)
+
+
+def test_a_range_of_patches_has_a_smallest_model_for_each():
+    space = {"patch_size": {"min": 2, "max": 8, "sampling": "log", "step": 2}}
+    hyper = HyperPerceiver(load_source("digits"), space=space, model=TINY_MODEL)
+    assert [point["patch_size"] for point in smallest_points(hyper)] == [2, 4, 8]

@@ -7,6 +7,7 @@ the search that was left alone: the same points and scores, in the same order, n
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -75,15 +76,15 @@ def number(folder, kind):
 
 
 def seconds_of(folder, tuner, trials):
-    """Runs a search to its end: the seconds until its first trial begins, and those of a trial."""
-    began, process = time.monotonic(), start(folder, tuner, trials)
-    while process.is_alive() and not number(folder, "start_order"):
-        time.sleep(0.02)
-    until_first, first = time.monotonic() - began, time.monotonic()
-    while process.is_alive() and number(folder, "end_order") < trials:
-        time.sleep(0.02)
-    of_each = (time.monotonic() - first) / trials
+    """Runs a search to its end: the seconds until its first trial begins, and those of each trial."""
+    process, times = start(folder, tuner, trials), [time.monotonic()]
+    for ended in range(-1, trials):
+        kind, least = ("start_order", 1) if ended < 0 else ("end_order", ended + 1)
+        while process.is_alive() and number(folder, kind) < least:
+            time.sleep(0.02)
+        times.append(time.monotonic())
     finish(process)
+    until_first, *of_each = (end - begin for begin, end in itertools.pairwise(times))
     return until_first, of_each
 
 
@@ -95,7 +96,8 @@ def killed(folder, tuner, trials, kills, draw, until_first, of_each):
         # The trial that was begun begins again.
         ended = max(int(moment), number(folder, "end_order"))
         behind = until_first if ended == number(folder, "end_order") else 0.0
-        done += kill(process, folder, trials, ended, behind + (moment % 1) * of_each)
+        seconds = behind + (moment % 1) * of_each[min(ended, trials - 1)]
+        done += kill(process, folder, trials, ended, seconds)
     finish(start(folder, tuner, trials))
     return done == kills
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras_tuner
 from keras_tuner import oracles
+from keras_tuner.engine import hyperparameters
 from keras_tuner.engine import trial as trials
 from sklearn.exceptions import ConvergenceWarning
 
@@ -134,10 +135,19 @@ class _Process(oracles.BayesianOptimizationOracle):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of few trials, a length scale may be any
             response = self._asked(oracles.BayesianOptimizationOracle, self._judged(), trial_id)
+        response = {**response, "values": self._rounded(response["values"])}
         tried = [trial.hyperparameters.values for trial in self.trials.values()]
         if response["values"] in tried:  # of a space without ranges, the same point would be trained again
             return self._asked(oracles.RandomSearchOracle, self.trials, trial_id)
         return response
+
+    def _rounded(self, values):
+        """The values with four digits: the seventh of an optimum may be another one in another process."""
+        if values is None:
+            return None
+        floats = [hp for hp in self.get_space().space if isinstance(hp, hyperparameters.Float) and hp.step is None]
+        rounded = {hp.name: float(f"{values[hp.name]:.4g}") for hp in floats}
+        return {**values, **{hp.name: min(max(rounded[hp.name], hp.min_value), hp.max_value) for hp in floats}}
 
     def _asked(self, kind, judged, trial_id):
         """What an oracle of KerasTuner's with this one's state would try next; what it has drawn is drawn here too."""

@@ -196,3 +196,13 @@ def test_the_last_seeds_are_ones_too(seed, tmp_path):
     for _ in range(3):
         tuner.end(tuner.oracle.create_trial("tuner0"))
     assert len(found(tmp_path)) == 3
+
+
+def test_the_optimum_of_a_process_is_rounded_and_stays_in_its_range(tmp_path):
+    tuner = Tuner("bayesian", tmp_path)
+    tuner.oracle.hyperparameters = keras_tuner.HyperParameters()
+    tuner.oracle.hyperparameters.Float("learning_rate", 1.23444e-3, 1e-1)
+    tuner.oracle.hyperparameters.Choice("weight_decay", [0.1234567, 0.2])
+    drawn = {"learning_rate": 0.001692826642, "weight_decay": 0.1234567}
+    assert tuner.oracle._rounded(drawn) == {"learning_rate": 0.001693, "weight_decay": 0.1234567}
+    assert tuner.oracle._rounded({**drawn, "learning_rate": 1.23444e-3})["learning_rate"] == 1.23444e-3

@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_perceiver._checks import InputError
 from keras_perceiver.export import fresh_process
 from keras_perceiver.export.endpoints import XLA, read_clips
+from keras_perceiver.export.fresh_process import C_API
 
 BATCH_SIZES = (1, 2, 4)  # of the examples that are compared, one batch after the other
 LARGE = 100e9  # FLOPs of a forward pass, which then takes seconds; `batch_sizes_of` asks for fewer of them
@@ -93,14 +94,15 @@ def is_large(model):
 
 
 def batch_sizes_of(model, endpoints):
-    """`{endpoint: sizes of the batches that are compared}`.
+    """`{endpoint of a SavedModel: sizes of the batches that are compared}`, by both loaders, see `fresh_process`.
 
-    All endpoints run one function of the model; where that takes long, `serving_default` alone is asked for more than
-    one example.
+    All endpoints run one function of the model. Where that takes long, Python's loader is asked for `serving_default`
+    alone, and that of the C API for one example of each of the others.
     """
-    if not is_large(model):
-        return dict.fromkeys(endpoints, BATCH_SIZES)
-    return {name: LARGE_BATCH_SIZES if name == "serving_default" else (1,) for name in endpoints}
+    if is_large(model):
+        others = {name + C_API: LARGE_BATCH_SIZES[:1] for name in endpoints if name != "serving_default"}
+        return {"serving_default": LARGE_BATCH_SIZES, **others}
+    return dict.fromkeys(endpoints, BATCH_SIZES) | {name + C_API: BATCH_SIZES[:1] for name in endpoints}
 
 
 def expected_answers(served, endpoints, examples):
@@ -139,7 +141,7 @@ def compare(artefact_format, folder, inputs, expected, tolerance, batch_sizes):
     Args:
         artefact_format: "saved_model" or "litert".
         folder: of the artefact.
-        inputs, expected: see `expected_answers`; where there are more than are asked for, the first ones.
+        inputs, expected: see `expected_answers`; where there are more examples than are asked for, the first ones.
         tolerance: of the largest difference of an output, as a share of its largest value.
         batch_sizes: `{endpoint: sizes}`, one batch after the other.
 
@@ -147,6 +149,8 @@ def compare(artefact_format, folder, inputs, expected, tolerance, batch_sizes):
         A report that JSON can hold, with `passed`, and the answers, `{endpoint: {output: (n, ..)}}`.
     """
     with tempfile.TemporaryDirectory() as scratch:
+        expected = {endpoint: expected[endpoint.removesuffix(C_API)] for endpoint in batch_sizes}
+        inputs = {endpoint: inputs[endpoint.removesuffix(C_API)] for endpoint in batch_sizes}
         path, outputs = Path(scratch) / "inputs.npz", Path(scratch) / "outputs.npz"
         write_inputs(path, inputs)
         said = FreshProcess.of(artefact_format).ask(

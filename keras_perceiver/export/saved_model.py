@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from keras_perceiver._checks import require
 from keras_perceiver.export.endpoints import Served
-from keras_perceiver.export.fresh_process import C_API
 from keras_perceiver.export.parity import (
     REPORT,
     FreshProcess,
@@ -111,10 +110,6 @@ def _passed(served, endpoints, folder, examples):
     is_noise, count = examples is None, max(map(sum, sizes.values()))
     examples = served.noise(count) if is_noise else _repeated(examples, count)
     inputs, expected = expected_answers(served, endpoints, examples)
-    by_the_c_api = [name for name in endpoints if len(sizes[name]) > 1]  # all, or of a large model the first
-    for name in by_the_c_api:
-        other = name + C_API
-        inputs[other], expected[other], sizes[other] = inputs[name], expected[name], (1,)
     report, _ = compare("saved_model", folder, inputs, expected, TOLERANCE, sizes)
     require_parity(report, "The SavedModel")
     return {**report, "examples": "noise" if is_noise else "held-out", "seconds": round(time.monotonic() - began, 1)}

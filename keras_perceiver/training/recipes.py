@@ -71,7 +71,7 @@ class Recipe:
         precision: key of `PRECISIONS`: of products and activations. Weights, positions, softmax and logits are float32
             in each; in "float16" the loss is scaled, and a step whose gradients overflow is left out.
         gradient_accumulation_steps: steps whose gradients are averaged for one update of the weights, at least 2; None
-            for one. Schedules count updates.
+            for one. Schedules count steps, not updates, as Keras does.
         steps_per_execution: steps that the model takes before Python hears of them; must divide the steps of an epoch.
         patience: epochs without a better one on validation after which a run ends; None for never. See `BestEpoch`.
         keep: "last" or "best": the epoch whose weights are kept, evaluated and exported.
@@ -162,7 +162,7 @@ class Recipe:
 
     def build_optimizer(self, steps_per_epoch):
         """The Keras optimiser of a run with that many steps an epoch."""
-        steps = max(1, self.epochs * steps_per_epoch // (self.gradient_accumulation_steps or 1))
+        steps = self.epochs * steps_per_epoch
         schedule = RunSchedule(
             self.schedule,
             self.learning_rate,

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_perceiver._checks import InputError, require, require_above, require_one_of
 from keras_perceiver.export.benchmark import time_export
 from keras_perceiver.export.endpoints import Served
-from keras_perceiver.export.parity import REPORT, compare, expected_answers, require_parity
+from keras_perceiver.export.parity import REPORT, compare, require_parity
 from keras_perceiver.export.shelf import (
     DESCRIPTION,
     LITERT_FILE,
@@ -163,8 +163,9 @@ def _measured(served, folder, examples, figure, limits):
     sizes = [size for size in (1, 3) if count > 4]
     while count > sum(sizes):
         sizes.append(min(BATCH, count - sum(sizes)))
-    inputs, expected = expected_answers(served, ["serving_default"], examples)
-    report, answers = compare("litert", folder, inputs, expected, limits.tolerance, {"serving_default": sizes})
+    report, answers, expected = compare(
+        "litert", folder, served, examples, limits.tolerance, {"serving_default": sizes}
+    )
     require_parity(report, "The LiteRT file")
     live, found = expected["serving_default"]["logits"], answers["serving_default"]["logits"]
     name = "accuracy or mean average precision"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -57,30 +58,42 @@ class FreshProcess:
         Raises:
             InputError: where the artefact cannot be loaded or run there.
         """
+        with self.asking(folder, **request) as answer:
+            return answer()
+
+    @contextmanager
+    def asking(self, folder, **request):
+        """As `ask`: yields a function that waits for the answer, before which the block may do other things."""
         # The process stays in the folder in which it was started.
-        said = json.dumps({"folder": str(Path(folder).resolve()), **request})
+        said, has_answered = json.dumps({"folder": str(Path(folder).resolve()), **request}), False
+
+        def answer():
+            nonlocal has_answered
+            line = self._process.stdout.readline()
+            has_answered = True
+            if not line:
+                self._errors.seek(0)
+                last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
+                raise InputError(f"The process that runs exported models ended with {self._process.wait()}. {last}")
+            found = json.loads(line)
+            if "error" in found:
+                raise InputError(f"What was exported cannot be run without this package. {found['error']}")
+            return found
+
         with self._one_at_a_time:
             try:
-                print(said, file=self._process.stdin, flush=True)
-                line = self._process.stdout.readline()
-            except BrokenPipeError:
-                line = ""
-            except BaseException:  # nobody waits for this answer any more, nor may it be taken for the next one's
-                self._process.kill()
-                raise
-        if not line:
-            self._errors.seek(0)
-            last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise InputError(f"The process that runs exported models ended with {self._process.wait()}. {last}")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise InputError(f"What was exported cannot be run without this package. {answer['error']}")
-        return answer
+                with suppress(BrokenPipeError):  # it has ended, as `answer` says
+                    print(said, file=self._process.stdin, flush=True)
+                yield answer
+            finally:
+                if not has_answered:  # nobody waits for this answer any more, nor may it be taken for the next one's
+                    self._process.kill()
 
     def close(self):
         """Ends the process."""
         atexit.unregister(self.close)
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
         self._errors.close()
@@ -105,26 +118,82 @@ def batch_sizes_of(model, endpoints):
     return dict.fromkeys(endpoints, BATCH_SIZES) | {name + C_API: BATCH_SIZES[:1] for name in endpoints}
 
 
-def expected_answers(served, endpoints, examples):
-    """What the live model answers to raw examples: `({endpoint: inputs}, {endpoint: {output: (n, ..)}})`.
+def compare(artefact_format, folder, served, examples, tolerance, batch_sizes):
+    """Runs an artefact in a fresh process, and the live model meanwhile in this one, and compares their answers.
 
-    Files are made of the examples, and read for the live model by the reader that `predict` has. Where they hold the
-    very numbers of the examples, the model is not asked again.
+    Args:
+        artefact_format: "saved_model" or "litert".
+        folder: of the artefact.
+        served: `Served`, the live model.
+        examples: `{input: (n, ..)}` raw examples; `from_bytes` is asked about files that are made of them.
+        tolerance: of the largest difference of an output, as a share of its largest value.
+        batch_sizes: `{endpoint: sizes}`, one batch after the other, of the first examples.
+
+    Returns:
+        A report that JSON can hold, with `passed`, and the answers of both, `{endpoint: {output: (n, ..)}}`.
     """
-    inputs, answers = dict.fromkeys(endpoints, examples), {}
+    endpoints = dict.fromkeys(name.removesuffix(C_API) for name in batch_sizes)
+    inputs = {name: {"encoded": served.files(examples)} if name == "from_bytes" else examples for name in endpoints}
+    with _running(artefact_format, folder, inputs, batch_sizes) as ended:
+        expected = expected_answers(served, inputs)
+        runtime, answers = ended()
+    found = {
+        endpoint: {
+            name: _difference(answers[endpoint].get(name), value[: sum(sizes)])
+            for name, value in expected[endpoint.removesuffix(C_API)].items()
+        }
+        for endpoint, sizes in batch_sizes.items()
+    }
+    relative = [difference["relative"] for outputs in found.values() for difference in outputs.values()]
+    report = {
+        "passed": bool(np.all(np.isfinite(relative)) and max(relative) <= tolerance),
+        "tolerance": tolerance,
+        "batch_sizes": {endpoint: list(sizes) for endpoint, sizes in batch_sizes.items()},
+        "runtime": runtime,
+        "endpoints": found,
+    }
+    return report, answers, expected
+
+
+@contextmanager
+def _running(artefact_format, folder, inputs, batch_sizes):
+    """Has an artefact run; yields a function that waits for `(runtime, {endpoint: {output: (n, ..)}})`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path, outputs = Path(scratch) / "inputs.npz", Path(scratch) / "outputs.npz"
+        write_inputs(path, {endpoint: inputs[endpoint.removesuffix(C_API)] for endpoint in batch_sizes})
+        process, said = FreshProcess.of(artefact_format), {"inputs": str(path), "outputs": str(outputs)}
+        with process.asking(folder, endpoints=list(batch_sizes), batch_sizes=batch_sizes, **said) as answer:
+
+            def ended():
+                runtime, answers = answer()["runtime"], {}
+                with np.load(outputs, allow_pickle=False) as file:
+                    for key in file.files:
+                        endpoint, name = key.split("/")
+                        answers.setdefault(endpoint, {})[name] = file[key]
+                return runtime, answers
+
+            yield ended
+
+
+def expected_answers(served, inputs):
+    """What the live model answers to `{endpoint: inputs}`: `{endpoint: {output: (n, ..)}}`.
+
+    Files are read for it by the reader that `predict` has. Where they hold the very numbers of the examples, the model
+    is not asked again.
+    """
+    answers, examples = {}, inputs["serving_default"]
     forward = served.forward
     if is_large(served.model):  # operators one by one take ten times as long as in a graph
         forward = tf.function(forward, autograph=False)
     with tf.device("CPU"):  # a graphics card may multiply in fewer digits
         live = _in_parts(forward, examples)
         answers["serving_default"] = _with_probabilities(served, live["logits"])
-        if XLA in endpoints:
+        if XLA in inputs:
             answers[XLA] = answers["serving_default"]
-        if "embed" in endpoints:
+        if "embed" in inputs:
             answers["embed"] = {name: live[name] for name in ("latent_array", "latent_mean")}
-        if "from_bytes" in endpoints:
-            files = served.files(examples)
-            inputs["from_bytes"] = {"encoded": files}
+        if "from_bytes" in inputs:
+            files = inputs["from_bytes"]["encoded"]
             clips = [read_clips(served.kind, served.shape, file) for file in files]
             counts = [len(next(iter(clip.values()))) for clip in clips]
             whole = {name: np.concatenate([clip[name] for clip in clips]) for name in served.inputs}
@@ -132,55 +201,7 @@ def expected_answers(served, endpoints, examples):
             logits = (live if is_same else _in_parts(forward, whole))["logits"]
             means = np.stack([part.mean(axis=0) for part in np.split(logits, np.cumsum(counts)[:-1])])
             answers["from_bytes"] = {**_with_probabilities(served, means), "valid": np.ones(len(files), bool)}
-    return inputs, answers
-
-
-def compare(artefact_format, folder, inputs, expected, tolerance, batch_sizes):
-    """Runs an artefact in a fresh process on the inputs of every endpoint and compares the answers.
-
-    Args:
-        artefact_format: "saved_model" or "litert".
-        folder: of the artefact.
-        inputs, expected: see `expected_answers`; where there are more examples than are asked for, the first ones.
-        tolerance: of the largest difference of an output, as a share of its largest value.
-        batch_sizes: `{endpoint: sizes}`, one batch after the other.
-
-    Returns:
-        A report that JSON can hold, with `passed`, and the answers, `{endpoint: {output: (n, ..)}}`.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        expected = {endpoint: expected[endpoint.removesuffix(C_API)] for endpoint in batch_sizes}
-        inputs = {endpoint: inputs[endpoint.removesuffix(C_API)] for endpoint in batch_sizes}
-        path, outputs = Path(scratch) / "inputs.npz", Path(scratch) / "outputs.npz"
-        write_inputs(path, inputs)
-        said = FreshProcess.of(artefact_format).ask(
-            folder,
-            endpoints=list(expected),
-            inputs=str(path),
-            outputs=str(outputs),
-            batch_sizes=batch_sizes,
-        )
-        answers = {}
-        with np.load(outputs, allow_pickle=False) as file:
-            for key in file.files:
-                endpoint, name = key.split("/")
-                answers.setdefault(endpoint, {})[name] = file[key]
-    found = {
-        endpoint: {
-            name: _difference(answers[endpoint].get(name), value[: sum(batch_sizes[endpoint])])
-            for name, value in outputs.items()
-        }
-        for endpoint, outputs in expected.items()
-    }
-    relative = [difference["relative"] for outputs in found.values() for difference in outputs.values()]
-    report = {
-        "passed": bool(np.all(np.isfinite(relative)) and max(relative) <= tolerance),
-        "tolerance": tolerance,
-        "batch_sizes": {endpoint: list(sizes) for endpoint, sizes in batch_sizes.items()},
-        "runtime": said["runtime"],
-        "endpoints": found,
-    }
-    return report, answers
+    return answers
 
 
 def require_parity(report, what):

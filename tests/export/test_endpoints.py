@@ -13,7 +13,7 @@ from PIL import Image
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, normalize_pixels, read_image
-from keras_perceiver.export import export_saved_model, fresh_process, parity, saved_model
+from keras_perceiver.export import export_saved_model, fresh_process, parity
 from keras_perceiver.export.endpoints import XLA, Served, in_float32, noise
 from keras_perceiver.export.fresh_process import C_API
 from keras_perceiver.export.server_session import ServerSession
@@ -169,14 +169,14 @@ def test_what_lies_beside_the_graph_says_what_it_is(exported):
 
 def test_an_export_that_answers_otherwise_is_removed(tmp_path, monkeypatch):
     """The live model's answers are moved by a thousandth: the gate must see it, and leave nothing behind."""
-    real = saved_model.expected_answers
+    real = parity.expected_answers
 
-    def moved(served, endpoints, examples):
-        inputs, answers = real(served, endpoints, examples)
+    def moved(served, inputs):
+        answers = real(served, inputs)
         answers["embed"]["latent_mean"] = answers["embed"]["latent_mean"] * 1.001
-        return inputs, answers
+        return answers
 
-    monkeypatch.setattr(saved_model, "expected_answers", moved)
+    monkeypatch.setattr(parity, "expected_answers", moved)
     with pytest.raises(InputError, match=r"must answer as the live model does.*embed latent_mean 1\.0e-03"):
         export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
     assert list((tmp_path / "animals").iterdir()) == []

@@ -112,7 +112,9 @@ def test_predictions_name_the_best_classes_of_each_file(exported, tmp_path, monk
     np.testing.assert_allclose([p.probabilities[0] for p in inverted], expected, rtol=1e-5)
 
     sizes, real = [], SavedClassifier.probabilities
-    monkeypatch.setattr(SavedClassifier, "probabilities", lambda self, x: sizes.append(len(x)) or real(self, x))
+    monkeypatch.setattr(
+        SavedClassifier, "probabilities", lambda self, x: sizes.append(len(x["image"])) or real(self, x)
+    )
     many = predict(folder, files * 17, top=1, invert=True)
     assert sizes == [64, 4]  # so many files at once that memory is bounded
     np.testing.assert_allclose([p.probabilities[0] for p in many], np.tile(expected, 17), rtol=1e-5)
@@ -142,7 +144,7 @@ def test_what_was_killed_is_removed_a_day_later_and_versions_follow_each_other(t
     for name, hours in (("old", 25), ("new", 1)):
         folder = home / f".unfinished-{name}"
         folder.mkdir(parents=True)
-        os.utime(folder, times=[time.time() - 3600 * hours] * 2)
+        os.utime(folder, times=(time.time() - 3600 * hours,) * 2)
     (home / "3").write_text("a file in the place of a version")
     (home / "²").mkdir()
     with new_version(tmp_path, "animals") as (first, published), new_version(tmp_path, "animals") as (second, later):

@@ -1,5 +1,7 @@
 """What an exported model answers, as functions of tensors: the same for every format."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -9,6 +11,7 @@ from keras_perceiver.data.decoding import decode_examples
 from keras_perceiver.data.pipeline import fields
 
 EMBEDDING = "latent_mean"  # the layer of a Perceiver that takes the latent array
+LARGE = 100e9  # FLOPs of a forward pass that takes seconds
 XLA = "serving_xla"  # the endpoint that is `serving_default` compiled
 
 
@@ -86,6 +89,13 @@ class Served:
         if xla:
             endpoints[XLA] = tf.function(serving_xla, input_signature=arrays, autograph=False)
         return module, endpoints
+
+    @functools.cached_property
+    def is_large(self):
+        """Whether one answer of the model takes long."""
+        from keras_perceiver.inspection import describe_model  # which draws runs, and those import this package
+
+        return describe_model(self.model).flops >= LARGE
 
     def forward(self, inputs):
         """Raw arrays -> `logits`, and of a Perceiver `latent_array` and `latent_mean`; all in float32."""

@@ -14,8 +14,6 @@ import time
 import numpy as np
 
 FORBIDDEN = {"saved_model": ("keras_perceiver", "keras"), "litert": ("keras_perceiver", "keras", "tensorflow")}
-
-
 C_API = " by the C API"  # behind the name of an endpoint of a SavedModel: loaded and run as a server does
 
 

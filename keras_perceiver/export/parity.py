@@ -20,8 +20,7 @@ from keras_perceiver.export.endpoints import XLA, read_clips
 from keras_perceiver.export.fresh_process import C_API
 
 BATCH_SIZES = (1, 2, 4)  # of the examples that are compared, one batch after the other
-LARGE = 100e9  # FLOPs of a forward pass, which then takes seconds; `batch_sizes_of` asks for fewer of them
-LARGE_BATCH_SIZES = (1, 2)
+LARGE_BATCH_SIZES = (1, 2)  # of a model that is large
 LIVE_BATCH = 32  # examples that the live model is given at once: bounds memory
 REPORT = "parity.json"  # beside the artefact
 
@@ -99,20 +98,13 @@ class FreshProcess:
         self._errors.close()
 
 
-def is_large(model):
-    """Whether one answer of a model takes long."""
-    from keras_perceiver.inspection import describe_model  # which draws runs, and those are exported by this package
-
-    return describe_model(model).flops >= LARGE
-
-
-def batch_sizes_of(model, endpoints):
+def batch_sizes_of(served, endpoints):
     """`{endpoint of a SavedModel: sizes of the batches that are compared}`, by both loaders, see `fresh_process`.
 
     All endpoints run one function of the model. Where that takes long, Python's loader is asked for `serving_default`
     alone, and that of the C API for one example of each of the others.
     """
-    if is_large(model):
+    if served.is_large:
         others = {name + C_API: LARGE_BATCH_SIZES[:1] for name in endpoints if name != "serving_default"}
         return {"serving_default": LARGE_BATCH_SIZES, **others}
     return dict.fromkeys(endpoints, BATCH_SIZES) | {name + C_API: BATCH_SIZES[:1] for name in endpoints}
@@ -183,7 +175,7 @@ def expected_answers(served, inputs):
     """
     answers, examples = {}, inputs["serving_default"]
     forward = served.forward
-    if is_large(served.model):  # operators one by one take ten times as long as in a graph
+    if served.is_large:  # operators one by one take ten times as long as in a graph
         forward = tf.function(forward, autograph=False)
     with tf.device("CPU"):  # a graphics card may multiply in fewer digits
         live = _in_parts(forward, examples)

@@ -107,7 +107,7 @@ def export_saved_model(
 def _passed(served, endpoints, folder, examples):
     """The report of the gate; an `InputError` where the export does not pass it."""
     began = time.monotonic()
-    sizes = batch_sizes_of(served.model, endpoints)
+    sizes = batch_sizes_of(served, endpoints)
     is_noise, count = examples is None, max(map(sum, sizes.values()))
     examples = served.noise(count) if is_noise else _repeated(examples, count)
     report, _, _ = compare("saved_model", folder, served, examples, TOLERANCE, sizes)

@@ -13,17 +13,6 @@ from keras_perceiver.models.paper_presets import (
 
 _SMALL_GRID = {"input_shape": (64, 64, 3), "num_classes": 10, "positions": "fourier", "num_bands": 16}
 
-_FIRST_GUESS = {
-    "num_latents": 64,
-    "latent_dim": 128,
-    "num_blocks": 2,
-    "num_cross_attends": 2,
-    "num_cross_attention_heads": 4,
-    "cross_attention_head_dim": 32,
-    "num_self_attention_layers": 3,
-    "num_self_attention_heads": 8,
-}
-
 # What helped small pictures, and then sounds and films; how, is written down beside their recipes.
 _FEW_LATENTS = {
     "num_latents": 16,
@@ -96,7 +85,14 @@ PRESETS = {
         "patch_size": {"video": (2, 8, 8), "audio": 4},
         "positions": "fourier",
         "num_bands": 8,
-        **_FIRST_GUESS,
+        "num_latents": 64,
+        "latent_dim": 128,
+        "num_blocks": 2,
+        "num_cross_attends": 2,
+        "num_cross_attention_heads": 4,
+        "cross_attention_head_dim": 32,
+        "num_self_attention_layers": 3,
+        "num_self_attention_heads": 8,
     },
     # For films of any data set, whose shape and classes replace these: patches as in the paper's video models, on
     # smaller frames. Behind convolutions nothing was learned of moving shapes.

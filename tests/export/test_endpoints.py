@@ -13,7 +13,7 @@ from PIL import Image
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, normalize_pixels, read_image
-from keras_perceiver.export import export_saved_model, fresh_process, parity
+from keras_perceiver.export import endpoints, export_saved_model, fresh_process, parity
 from keras_perceiver.export.endpoints import XLA, Served, in_float32, noise
 from keras_perceiver.export.fresh_process import C_API
 from keras_perceiver.export.server_session import ServerSession
@@ -196,7 +196,7 @@ def test_the_gate_asks_large_models_less_and_no_model_twice_for_the_same(tmp_pat
     assert exported[1].report["batch_sizes"] == {**{name: [1, 2, 4] for name in names}, **others}
     export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
     assert calls == [7, 7]
-    monkeypatch.setattr(parity, "LARGE", 1)
+    monkeypatch.setattr(endpoints, "LARGE", 1)
     export = export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path, examples={"image": pixels(1)})
     assert calls[2:] == [3]
     others = {name + C_API: [1] for name in ("from_bytes", "embed")}

@@ -115,7 +115,10 @@ def predict(
     ] = None,
     as_json: AsJson = False,
 ):
-    """Ask an exported model about files. One that cannot be read is named, and the code is 2 in the end."""
+    """Ask an exported model about files.
+
+    One that cannot be read is named, the others are answered, and the code is 2 in the end.
+    """
     connection = {"version": server_version, "timeout": timeout, "certificates": certificates}
     with library("export") as export:
         predictions = export.predict(saved_model, files, top=top, invert=invert, server=server, **given(connection))

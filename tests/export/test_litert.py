@@ -1,15 +1,18 @@
 """LiteRT files: the live model's numbers by the runtime alone, measured, and refused where they lose too much."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, normalize_pixels
 from keras_perceiver.export import benchmark, export_litert, litert
 from keras_perceiver.export.endpoints import Served
+from keras_perceiver.export.litert import convert
 from keras_perceiver.models import build_preset
 from tests.layer_checks import thorough
 from tests.small_classifier import NAMES, SHAPE, small_classifier
@@ -55,32 +58,70 @@ def test_a_file_answers_as_the_model_in_batches_of_any_size(measured):
     assert (description["class_names"], description["quantize"]) == (NAMES, "none")
 
 
-def test_int8_is_smaller_and_close_from_a_model_of_mixed_precision(tmp_path):
-    """Measured on what the test draws: a tenth of the largest logit is much for so few numbers, and not noise."""
+def test_int8_is_close_from_a_model_of_mixed_precision(tmp_path):
+    """Measured on what the test draws: a quarter of the largest logit is much for so few numbers, and not noise."""
     model = small_classifier(dtype="mixed_bfloat16")
     export = export_litert(
         model, "animals", NAMES, quantize="int8", shelf=tmp_path, examples=pixels(40), calibration=pixels(40),
         max_points_lost=20.0,
     )  # fmt: skip
     assert export.folder.parent.name == "animals-litert-int8"
-    kinds = {tensor["dtype"] for tensor in Interpreter(str(export.folder / "model.tflite")).get_tensor_details()}
-    assert np.int8 in kinds
     assert 1e-4 < export.report["logit_difference"] < 0.25
 
 
-def test_int8_that_has_learned_the_wrong_ranges_is_refused_with_the_figures(tmp_path):
-    """Calibrated on black pictures alone, every number behind the first layer is cut off."""
-    black = {"image": np.zeros((8, *SHAPE), np.float32)}
-    with pytest.raises(InputError, match=r"was removed.*(serving_default logits \d|points_lost=)"):
-        export_litert(
-            small_classifier(),
-            "animals",
-            NAMES,
-            quantize="int8",
-            shelf=tmp_path,
-            examples=pixels(40),
-            calibration=black,
+def operators(content):
+    """[(name, dtypes of what goes in, dtypes of what comes out)] of a LiteRT file, as its schema says."""
+    operator_names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
+    dtypes = {code: name for name, code in vars(schema.TensorType).items() if name.isupper()}
+    file = schema.ModelT.InitFromPackedBuf(content)
+    return [
+        (
+            operator_names[file.operatorCodes[op.opcodeIndex].builtinCode],
+            *({dtypes[graph.tensors[i].type] for i in ends if i >= 0} for ends in (op.inputs, op.outputs)),
         )
+        for graph in file.subgraphs
+        for op in graph.operators or ()
+    ]
+
+
+def test_int8_leaves_scores_softmax_normalisation_and_class_scores_in_float():
+    """The dense layers alone are in int8: queries, outputs and two of the MLP of 2 cross-attends; keys and values too
+    of 2 self-attention layers."""
+    found = operators(convert(Served(small_classifier()), "int8", pixels(20)))
+    in_int8 = Counter(name for name, given, answered in found if "INT8" in given | answered)
+    assert in_int8.pop("FULLY_CONNECTED") == 2 * 4 + 2 * 4
+    assert set(in_int8) == {"QUANTIZE", "DEQUANTIZE"}
+    names = Counter(name for name, *_ in found)
+    assert (names["SOFTMAX"], names["BATCH_MATMUL"]) == (4 + 1, 2 * 4)  # the fifth makes the probabilities
+    assert names["MEAN"] == 2 * names["RSQRT"] + 1 > 1  # normalisation, and the mean of the latents
+
+
+@pytest.mark.parametrize("modality", ["audio", *thorough("audio_video")])
+def test_int8_leaves_the_spectrogram_in_float(modality):
+    """A cross-attend over all of its inputs at once multiplies by tables of positions, which are no layer's weights."""
+    shape = {"audio": (16_000, 16_000, 10), "audio_video": (4, 32, 32, 3, 16_000, 16_000, 10)}[modality]
+    model = build_preset(
+        modality,
+        input_shape=MODALITIES[modality].input_shape(shape),
+        **{**TINY_MODEL, "num_latents": 16, "num_classes": 3},
+    )
+    served = Served(model, modality=modality, shape=shape, settings={})
+    found = operators(convert(served, "int8", served.noise(4)))
+    moved = {"QUANTIZE", "DEQUANTIZE", "STRIDED_SLICE"}
+    in_int8 = {name for name, given, answered in found if "INT8" in given | answered} - moved
+    assert in_int8 == {"FULLY_CONNECTED", *(["CONV_2D"] if modality == "audio" else [])}
+    assert {"RFFT2D", "LOG", "SOFTMAX", "BATCH_MATMUL"} <= {name for name, *_ in found}
+
+
+def test_int8_that_has_learned_the_wrong_ranges_is_refused_with_the_figures(tmp_path):
+    """Calibrated on black pictures alone, what attention brings of others is cut off."""
+    black = {"image": np.zeros((8, *SHAPE), np.float32)}
+    model = small_classifier()
+    for weight in model.weights:
+        if weight.path.endswith("attention_output/kernel"):
+            weight.assign(10 * weight)
+    with pytest.raises(InputError, match=r"was removed.*(serving_default logits \d|points_lost=)"):
+        export_litert(model, "animals", NAMES, quantize="int8", shelf=tmp_path, examples=pixels(40), calibration=black)
     assert list((tmp_path / "animals-litert-int8").iterdir()) == []
 
 

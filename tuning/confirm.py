@@ -20,6 +20,7 @@ from keras_perceiver.training.evaluate import reload_source
 from tuning.tuner import latency
 
 ARMS = ("default", "best")  # each with a file of arguments of `train` in the folder of the search
+LATENCY_TURNS = 5
 COLUMNS = ("", "test figure", "spread", "of each seed", "parameters", "ms")
 
 
@@ -57,7 +58,9 @@ def confirm(folder, *, seeds=5, epochs=None, console):
                 console.print(f"{arm}, seed {seed}")
                 train(data, output=run.folder, shelf=None, seed=seed, console=console, **settings[arm])
     figures = {arm: [_figure(run) for run in runs[arm]] for arm in ARMS}
-    rows = [_row(arm, figures[arm], runs[arm][0]) for arm in ARMS]
+    models = {arm: keras.models.load_model(runs[arm][0].model_path) for arm in ARMS}
+    ms = _latencies(models, runs["best"][0])
+    rows = [_row(arm, figures[arm], models[arm], ms[arm]) for arm in ARMS]
     table = Table(*COLUMNS)
     for row in rows:
         table.add_row(*row)
@@ -88,12 +91,18 @@ def _figure(run):
     return metrics.get("accuracy", metrics.get("mean_average_precision"))
 
 
-def _row(arm, figures, run):
-    """The cells of one arm; its latency is that of the model of its first seed, now and here."""
-    config, model = run.config(), keras.models.load_model(run.model_path)
+def _latencies(models, run):
+    """`{arm: milliseconds of one example}` here and now: the least of several measurements, made in turns."""
+    config = run.config()
+    source = reload_source(run, config)
+    turns = [{arm: latency(models[arm], source, config["preprocess"]) for arm in ARMS} for _ in range(LATENCY_TURNS)]
+    return {arm: min(turn[arm] for turn in turns) for arm in ARMS}
+
+
+def _row(arm, figures, model, ms):
+    """The cells of one arm."""
     spread = f"{statistics.stdev(figures):.2%}" if len(figures) > 1 else ""
     each = ", ".join(f"{figure:.2%}" for figure in figures)
-    ms = latency(model, reload_source(run, config), config["preprocess"])
     return arm, f"{statistics.mean(figures):.2%}", spread, each, f"{model.count_params():,}", f"{ms:.2f}"
 
 

@@ -18,7 +18,7 @@ from tuning import attempts
 
 FACTS = "facts.json"  # of a trial, beside KerasTuner's own files
 OVER = "over a limit"  # how the reason begins of a trial that is not trained
-LATENCY_SECONDS = 0.5
+LATENCY_SECONDS = 2.0
 REASON = 500  # characters at most of why a trial has failed
 # What TensorFlow's errors hold beside what has happened: names of its nodes, and lines of Python.
 WHERE = re.compile(r"\{\{function_node [^}]*\}\}|\[\[\{\{node [^\]]*\]\]|\[Op:[^\]]*\](?: name:)?")
@@ -131,7 +131,7 @@ def measure(model, hypermodel):
 def latency(model, source, preprocess):
     """Milliseconds of a call with one example as a server gets it, in this process with all its threads.
 
-    Of all calls in half a second a tenth is faster: what else runs on the machine changes that the least.
+    Of all calls in two seconds a fortieth is faster: what else runs on the machine changes that the least.
     """
     served = Served(model, modality=source.modality, shape=source.example_shape, settings=preprocess)
     forward = tf.function(served.forward, autograph=False)
@@ -139,7 +139,7 @@ def latency(model, source, preprocess):
     def ask(batch):
         return forward({name: tf.constant(x) for name, x in batch.items()})["logits"].numpy()
 
-    return round(float(np.percentile(milliseconds(ask, served.noise(1), 1, LATENCY_SECONDS), 10)), 3)
+    return round(float(np.percentile(milliseconds(ask, served.noise(1), 1, LATENCY_SECONDS), 2.5)), 3)
 
 
 def _said(value):

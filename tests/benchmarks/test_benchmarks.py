@@ -221,6 +221,15 @@ def test_distribution_prints_what_a_second_worker_costs():
     assert lines[2].startswith("a step of two workers takes ")
 
 
+@pytest.mark.thorough
+def test_search_workers_prints_what_a_second_worker_saves(capfd, benchmark_module):
+    benchmark_module("search_workers").main(["--trials=2", "--epochs=1", "--rounds=1"])
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[:2]] == ["round 1, 1 of them", "round 1, 2 of them"]
+    assert all(line.endswith("for 2 trials") for line in lines[:2])
+    assert lines[2].startswith("two workers take ")
+
+
 def test_exports_tells_what_misses_its_limit(capsys, benchmark_module):
     row = {"modality": "image", "data": "real: digits", "accuracy": 0.98, "examples": 360, "format": "litert"}
     rows = [{**row, "quantize": "float16", "difference": 1e-3, "lost": lost} for lost in (0.1, 0.3)]

@@ -22,6 +22,7 @@ from keras_perceiver.data.picture_headers import (
 from keras_perceiver.data.resampling import resample, samples_for
 
 MAX_WAV_BYTES = 2**26  # 64 MiB
+AT_ONCE = 2  # files that are decoded: a picture of `MAX_PIXELS` takes a gigabyte meanwhile
 
 
 def decode_examples(decode, shape, encoded):
@@ -40,7 +41,7 @@ def decode_examples(decode, shape, encoded):
     """
     count = tf.size(encoded, tf.int64)
     files = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
-    decoded = files.map(lambda i, file: (i, *decode(file)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    decoded = files.map(lambda i, file: (i, *decode(file)), num_parallel_calls=AT_ONCE, deterministic=True)
     decoded = decoded.ignore_errors()
     # One more, of no file: a data set of no element has no batch.
     clips = {name: tf.zeros(size, dtype) for name, (size, dtype) in shape.items()}
@@ -63,7 +64,7 @@ def image_decoder(shape):
     JPEG, PNG, GIF (the first picture), BMP and WebP files, as of `read_image`, but: 16 bits become 8 by leaving out the
     lower ones, and a JPEG that is far larger is averaged pixel by pixel, which may differ by a few levels. Refused are
     files of more than `MAX_PIXELS` pixels, before they are decoded; animated WebP files; BMP files that are compressed
-    or have a palette of colours; GIF files of more than 16 MiB or with a first picture smaller than the canvas.
+    or have a palette of colours; GIF files of more than 4 MiB or with a first picture smaller than the canvas.
     """
     height, width, channels = shape
 

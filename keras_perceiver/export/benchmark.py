@@ -66,6 +66,9 @@ def benchmark(models, *, batch_sizes=(1, 8, 32), threads=(1, 2), seconds=1.0, pi
     for count in threads:
         require_positive(threads=count)
     require_above(0, seconds=seconds)
+    if picture is not None:
+        legal = Path(picture).suffix.lower() == ".png" and Path(picture).absolute().parent.is_dir()
+        require(legal, "`picture` must be a .png in a folder that is there", picture=str(picture))
     found = [None if is_run(folder) else find_export(folder) for folder in models]
     timings = []
     for folder, export in zip(models, found, strict=True):
@@ -80,7 +83,7 @@ def benchmark(models, *, batch_sizes=(1, 8, 32), threads=(1, 2), seconds=1.0, pi
 
 def is_run(folder):
     """Whether a folder is that of a run with a trained model."""
-    return (Path(folder) / "model.keras").is_file()
+    return all((Path(folder) / name).is_file() for name in ("model.keras", "config.json"))
 
 
 def time_export(folder, artefact_format, threads, batch_sizes, seconds, examples=None):

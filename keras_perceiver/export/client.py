@@ -58,6 +58,9 @@ class ServedModel:
         version = int(version) if str(version).isdecimal() else version
         legal = version is None or isinstance(version, int) or re.fullmatch(r"[A-Za-z0-9_-]+", version) is not None
         require(legal, "`version` must be a number, or a label of letters, digits, '_' and '-'", version=version)
+        is_private = url.scheme in ("grpcs", "https")
+        rule = "`certificates` are for TLS: `server` must be grpcs://HOST:PORT or https://HOST:PORT"
+        require(certificates is None or is_private, rule, server=server, certificates=certificates)
         roots = None if certificates is None else _certificates(certificates)
         self.server, self.name, self.version = server, name, version
         self.timeout, self.attempts = timeout, attempts
@@ -143,8 +146,12 @@ def _certificates(path):
         content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"`certificates` must be a file that can be read. {error}") from error
-    is_pem = b"BEGIN CERTIFICATE" in content
-    require(is_pem, "`certificates` must be a PEM file of certificates", certificates=str(path))
+    rule, received = "`certificates` must be a PEM file of certificates", {"certificates": str(path)}
+    require(b"BEGIN CERTIFICATE" in content, rule, **received)
+    try:
+        ssl.create_default_context(cadata=content.decode("ascii", "replace"))
+    except ssl.SSLError as error:
+        require(False, rule, repair=str(error), **received)
     return content
 
 

@@ -49,14 +49,14 @@ class Served:
         module = tf.Module()
         module.weights = [weight.value for weight in self.model.variables]
         arrays = [{n: tf.TensorSpec((None, *shape), dtype, name=n) for n, (shape, dtype) in self.inputs.items()}]
-        forward = tf.function(self.forward, input_signature=arrays, autograph=False)
+        forward = tf.function(self._forward_checked, input_signature=arrays, autograph=False)
 
         def serving_default(inputs):
             """Raw arrays -> `logits` and `probabilities`, (B, classes)."""
             logits = forward(inputs)["logits"]
             return {"logits": logits, "probabilities": self.probabilities(logits)}
 
-        compiled = tf.function(self.forward, input_signature=arrays, autograph=False, jit_compile=True)
+        compiled = tf.function(self._forward_checked, input_signature=arrays, autograph=False, jit_compile=True)
 
         def serving_xla(inputs):
             """As `serving_default`; compiled for each batch size when it is first asked for."""
@@ -102,6 +102,10 @@ class Served:
         entering = self._preprocess(inputs if len(inputs) > 1 else next(iter(inputs.values())))
         answer = self._outputs(entering, training=False)
         return {name: tf.cast(value, tf.float32) for name, value in answer.items()}
+
+    def _forward_checked(self, inputs):
+        """As `forward`; a server checks types alone, and what has another shape might pass as another batch."""
+        return self.forward({n: tf.ensure_shape(x, (None, *self.inputs[n][0])) for n, x in inputs.items()})
 
     def probabilities(self, logits):
         """Of each class, (B, classes)."""

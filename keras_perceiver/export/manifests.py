@@ -65,7 +65,7 @@ def compose(names, args, *, image, host, cpus, memory):
                     "interval": "10s",
                     "timeout": "5s",
                     "retries": 3,
-                    "start_period": "300s",
+                    "start_period": "1800s",  # the warm-up of ImageNet takes ten minutes
                 },
             }
         }
@@ -87,7 +87,7 @@ def kubernetes(names, args, *, image, host, cpus, memory):
         "ports": [{"name": "grpc", "containerPort": GRPC}, {"name": "rest", "containerPort": REST}],
         "resources": {name: {"cpu": str(cpus), "memory": f"{memory}Gi"} for name in ("requests", "limits")},
         # The ports open when all models are loaded and warm.
-        "startupProbe": {**listens, "failureThreshold": 180},  # half an hour: the warm-up of ImageNet takes ten minutes
+        "startupProbe": {**listens, "failureThreshold": 180},  # half an hour, as above
         "readinessProbe": ready,
         "livenessProbe": {**listens, "failureThreshold": 6},
         "securityContext": {

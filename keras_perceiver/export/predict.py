@@ -1,6 +1,7 @@
 """Asks a SavedModel about files; only TensorFlow runs it, no Python of this package is in the graph."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +11,7 @@ from keras_perceiver.data import MODALITIES
 from keras_perceiver.data.pipeline import fields
 from keras_perceiver.export.client import ServedModel
 from keras_perceiver.export.endpoints import read_clips
-from keras_perceiver.export.shelf import find_export, read_description
+from keras_perceiver.export.shelf import find_export, read_description, versions
 
 BATCH = 64  # files at once: bounds memory
 
@@ -45,6 +46,8 @@ class SavedClassifier:
         self.folder, artefact_format = find_export(folder, argument="saved_model")
         require(artefact_format == "saved_model", "`saved_model` must be a SavedModel", saved_model=str(folder))
         description = read_description(self.folder, artefact_format)
+        if server is not None:
+            _require_alike(Path(folder), description)
         try:
             self.class_names = tuple(description["class_names"])
             self.modality = MODALITIES[description["modality"]]
@@ -111,6 +114,20 @@ class SavedClassifier:
             return {name: value.numpy() for name, value in answer.items()}
 
         return ask
+
+
+def _require_alike(home, description):
+    """Requires that the version which a server has loaded, whichever it is, has the classes and the input of this
+    description: those of the others on the shelf must be the same."""
+    for number in versions(home):
+        other = read_description(home / str(number), "saved_model")
+        for name in ("class_names", "input"):
+            require(
+                other.get(name) == description.get(name),
+                f"`saved_model` must be the folder of the version that the server has loaded: those in {str(home)!r} "
+                f"differ in their {name.replace('_', ' ')}",
+                version=number,
+            )
 
 
 def predict(saved_model, files, *, top=3, invert=False, server=None, **connection):

@@ -75,12 +75,13 @@ class ServerSession:
         import tensorflow as tf
         from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
-        (path,) = Path(tf.__file__).parent.glob("libtensorflow_cc.so.*")
+        (path,) = Path(tf.__file__).parent.glob("libtensorflow_cc.*[0-9]*")  # .so.2, or .2.dylib
         library = ctypes.CDLL(str(path))
         self._call = {name: getattr(library, f"TF_{name}") for name in FUNCTIONS}
         for name, (returned, taken) in FUNCTIONS.items():
             self._call[name].restype, self._call[name].argtypes = returned, taken
         self._numpy_dtype = lambda number: tf.as_dtype(number).as_numpy_dtype
+        self._number = lambda dtype: tf.as_dtype(dtype).as_datatype_enum
         call = self._call
         self._session, self._status, self._graph = None, call["NewStatus"](), call["NewGraph"]()
         options, about, tags = call["NewSessionOptions"](), call["NewBuffer"](), (ctypes.c_char_p * 1)(b"serve")
@@ -145,9 +146,9 @@ class ServerSession:
                 call["StringInit"](place)
                 call["StringAssignView"](place, content, len(content))
             return tensor
-        value = np.ascontiguousarray(value, self._numpy_dtype(dtype))
+        value = np.ascontiguousarray(value)
         shape = (ctypes.c_int64 * value.ndim)(*value.shape)
-        tensor = call["AllocateTensor"](dtype, shape, value.ndim, value.nbytes)
+        tensor = call["AllocateTensor"](self._number(value.dtype), shape, value.ndim, value.nbytes)
         ctypes.memmove(call["TensorData"](tensor), value.ctypes.data, value.nbytes)
         return tensor
 

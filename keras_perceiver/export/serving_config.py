@@ -59,7 +59,7 @@ def write_serving_config(
             are assumed.
         host: address at which the server can be asked: of this machine alone, unless another is given.
         cpus: processors that the server may use.
-        memory: GiB that it may use; None for one and four times what the versions that are loaded take on the disk.
+        memory: GiB that it may use; None for three and four times what the versions that are loaded take on the disk.
         image: of the container; None for `tensorflow/serving` of the version of this TensorFlow.
         root: where the server sees the shelf; another than the containers' for a server without one.
 
@@ -84,7 +84,7 @@ def write_serving_config(
     models, said = choose_versions(found, before, canary=canary, stable=stable, retire=retire)
     folders = [shelf / name / str(number) for name, model in models.items() for number in sorted(model.versions)]
     xla = any(XLA in _endpoints(folder, notes) for folder in folders)
-    memory = memory or _memory(folders)
+    memory = _memory(folders) if memory is None else memory
     require_positive(memory=memory)
     timings = [] if benchmark is None else read_timings(benchmark, set(models))
     batching = derive_batching(timings, cpus, pad=xla)
@@ -176,6 +176,6 @@ def _model_server_config(models, root, model_server_config_pb2):
 
 
 def _memory(folders):
-    """GiB: one, and four times what these folders hold."""
+    """GiB: one, two for the pictures that are decoded at once, and four times what these folders hold."""
     size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
-    return 1 + math.ceil(4 * size / 2**30)
+    return 3 + math.ceil(4 * size / 2**30)

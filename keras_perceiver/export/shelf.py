@@ -51,7 +51,9 @@ class Export:
             *lines,
             f"size: {report['bytes']:,} bytes",
             f"latency of one example: {latency} (medians)",
-            f"{report['figure_name']}: {report['figure']:.2%}, of the model {report['model_figure']:.2%}, on "
+            f"largest difference of a logit: {report['logit_difference']:.1e} of the largest logit",
+            f"{report['figure_name']}: {report['figure']:.2%}, of the model {report['model_figure']:.2%}, lost "
+            f"{report['points_lost']:.2f} points of {report['points_allowed']:g} that may be, on "
             f"{report['num_examples']:,} {report['examples']} examples",
         ]
 
@@ -93,7 +95,9 @@ def read_description(folder, artefact_format):
     """The content of an export's `DESCRIPTION`."""
     path = folder / ("assets.extra" if artefact_format == "saved_model" else "") / DESCRIPTION
     try:
-        return json.loads(path.read_text())
+        description = json.loads(path.read_text())
+        require(isinstance(description, dict), "It must hold an object", content=type(description).__name__)
+        return description
     except (OSError, ValueError) as error:
         raise InputError(
             f"What is served must have been exported by keras-perceiver, with a readable `{path}`. {error}"
@@ -139,7 +143,7 @@ def marked_version(shelf, name, mark):
     for number in reversed(versions(home) if home.is_dir() else []):
         folder = home / str(number)
         with contextlib.suppress(InputError):  # somebody else's, or a LiteRT file
-            if read_description(folder, "saved_model")["provenance"].get("export") == mark:
+            if (read_description(folder, "saved_model").get("provenance") or {}).get("export") == mark:
                 return folder
     return None
 

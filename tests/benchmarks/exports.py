@@ -80,7 +80,7 @@ def write_clouds(folder, count):
 def find_data(modality, path, folder, count):
     """(what `train` takes, what it is called)."""
     if path is not None:
-        return path, f"real: {Path(path).name}"
+        return path, Path(path).name
     if modality == "image":
         return "digits", "real: digits"
     folder = folder / f"synthetic_{modality}"

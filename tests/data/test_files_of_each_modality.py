@@ -9,7 +9,7 @@ from tiny import TINY_MODEL, TINY_RECIPE, quiet
 
 from keras_perceiver.data import load_source
 from keras_perceiver.export import predict
-from keras_perceiver.inspection import inspect_data
+from keras_perceiver.inspection import attend, inspect_data
 from keras_perceiver.training import evaluate, train
 
 
@@ -82,3 +82,6 @@ def test_a_folder_is_trained_on_looked_at_exported_and_asked(tmp_path, write):
     predictions = predict(metrics["export"], files)
     assert [prediction.file for prediction in predictions] == files
     assert all(sum(p.probabilities) == pytest.approx(1, abs=1e-5) for p in predictions)
+    drawn = attend(tmp_path / "run", files[:2], output=tmp_path / "maps")
+    assert [path.read_bytes()[:4] for path in drawn] == [b"\x89PNG"] * 2
+    assert drawn[0].read_bytes() != drawn[1].read_bytes()

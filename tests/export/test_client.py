@@ -18,9 +18,12 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from typer.testing import CliRunner
 
 from keras_perceiver._checks import InputError
+from keras_perceiver.cli import app
 from keras_perceiver.export import SavedClassifier, ServedModel, client
 from tests.layer_checks import thorough
 
@@ -68,6 +71,7 @@ def rest_double(double):
         def do_POST(self):
             content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             double.requests.append((self.path, content))
+            time.sleep(double.pause)
             code = double.faults.pop(0) if double.faults else 200
             answer = {"error": "said the double"}
             if code == 200:
@@ -151,15 +155,22 @@ def test_what_is_refused_is_not_asked_again(kind, fault, request):
     assert len(service.requests) == 1
 
 
-def test_a_server_that_is_not_there_or_too_slow_is_said_within_the_deadline(double):
+@pytest.mark.parametrize("kind", ["double", "rest_double"])
+def test_a_server_that_is_too_slow_is_said_within_the_deadline(kind, request):
+    service, began = request.getfixturevalue(kind), time.monotonic()
+    service.pause = 2.0
+    with pytest.raises(InputError, match=r"DEADLINE_EXCEEDED|must answer in time"):
+        ServedModel(service.address, "animals", timeout=0.3).ask(images(1))
+    assert time.monotonic() - began < 1.9
+    assert len(service.requests) == 1  # it is not asked twice
+
+
+def test_a_server_that_is_not_there_is_said_within_the_deadline():
     began = time.monotonic()
     with pytest.raises(InputError, match="must be reachable"):
         ServedModel("127.0.0.1:1", "animals", timeout=1.0).ask(images(1))
     with pytest.raises(InputError, match="must be reachable"):
         ServedModel("http://127.0.0.1:1", "animals", timeout=1.0).ask(images(1))
-    double.pause = 1.0
-    with pytest.raises(InputError, match="DEADLINE_EXCEEDED"):
-        ServedModel(double.address, "animals", timeout=0.2).ask(images(1))
     assert time.monotonic() - began < 10
 
 
@@ -185,10 +196,45 @@ def test_a_classifier_behind_a_server_gives_the_answers_of_the_one_on_the_shelf(
     assert double.requests[0].model_spec.name == "animals"
 
 
+def test_the_command_asks_a_server_for_the_version_that_is_named(double, exported, tmp_path):
+    export = exported[1]
+    double.answer = SavedClassifier(export.folder)._ask
+    picture = tmp_path / "a.png"
+    Image.fromarray(RNG.integers(0, 256, (5, 7), np.uint8)).save(picture)
+    asked = ["predict", str(export.folder), str(picture), "--json"]
+    options = ["--server", double.address, "--server-version", "stable"]
+    remote = CliRunner().invoke(app, [*asked, *options, "--timeout", "60"])
+    local = CliRunner().invoke(app, asked)
+    assert remote.exit_code == 0, remote.stderr
+    assert json.loads(remote.stdout) == json.loads(local.stdout)
+    assert double.requests[0].model_spec.version_label == "stable"
+    plain = CliRunner().invoke(app, [*asked, *options, "--certificates", str(picture)])
+    assert plain.exit_code == 2
+    assert "`certificates` are for TLS" in plain.stderr
+
+
+def test_a_server_may_have_any_version_so_those_on_the_shelf_must_name_the_same_classes(double, exported, tmp_path):
+    home = tmp_path / "animals"
+    for version in ("1", "2"):
+        shutil.copytree(exported[1].folder, home / version)
+    double.answer = SavedClassifier(home)._ask
+    pictures = np.zeros((1, *exported[0].input_shape[1:]), np.float32)
+    assert SavedClassifier(home, server=double.address).logits(pictures).shape == (1, 3)
+    description = home / "2" / "assets.extra" / "perceiver.json"
+    content = json.loads(description.read_text())
+    description.write_text(json.dumps({**content, "class_names": content["class_names"][::-1]}))
+    with pytest.raises(
+        InputError, match=r"the version that the server has loaded.*differ in their class names.*version=1"
+    ):
+        SavedClassifier(home, server=double.address)
+    assert SavedClassifier(home / "1", server=double.address).logits(pictures).shape == (1, 3)
+
+
 @pytest.fixture
 def half_closed():
-    """The address of a server that takes a connection, says this, and closes it: (address, answer, connections)."""
-    found = type("HalfClosed", (), {"answer": b"", "connections": 0})()
+    """The address of a server that takes a connection, says this, and closes it, or its own half of it:
+    (address, answer, connections, seconds that it stays)."""
+    found = type("HalfClosed", (), {"answer": b"", "connections": 0, "stays": 0.0})()
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -201,6 +247,9 @@ def half_closed():
                 found.connections += 1
                 connection.recv(65536)
                 connection.sendall(found.answer)
+                if found.stays:
+                    connection.shutdown(socket.SHUT_WR)
+                    time.sleep(found.stays)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -219,7 +268,14 @@ def test_an_answer_that_breaks_off_is_asked_for_again_and_then_given_up(half_clo
         assert half_closed.connections == 3
     with pytest.raises(InputError, match=r"2 attempts failed.*UNAVAILABLE"):
         ServedModel(half_closed.address, "animals", attempts=2).ask(images(1))
-    half_closed.answer = b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"a": 1}}'
+    half_closed.answer, half_closed.connections, half_closed.stays = (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",
+        0,
+        0.2,
+    )
+    with pytest.raises(InputError, match="2 attempts failed"):
+        ServedModel(f"http://{half_closed.address}", "animals", attempts=2).ask(images(1))
+    half_closed.answer, half_closed.stays = b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"a": 1}}', 0.0
     with pytest.raises(InputError, match="must answer as TensorFlow Serving does"):
         ServedModel(f"http://{half_closed.address}", "animals", attempts=3).ask(images(1))
 
@@ -319,7 +375,9 @@ def test_tls_trusts_the_authorities_that_are_named_and_no_other(double, rest_dou
         with pytest.raises(InputError, match="must be reachable"):
             ServedModel(address, "animals", attempts=1, timeout=5.0).ask(images(2))
     server.stop(None).wait()
-    for path in (tmp_path / "nowhere", key):
+    broken = tmp_path / "broken.pem"
+    broken.write_text("-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n")
+    for path in (tmp_path / "nowhere", key, broken):
         with pytest.raises(InputError, match="`certificates` must be"):
             ServedModel("grpcs://127.0.0.1:1", "animals", certificates=path)
 

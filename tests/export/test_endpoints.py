@@ -58,10 +58,11 @@ def test_an_empty_batch_has_an_empty_answer(endpoint):
 def test_a_number_that_is_not_finite_spoils_its_own_example_alone(endpoint):
     images = pixels(5)
     clean = endpoint("serving_default", image=tf.constant(images))["logits"]
-    images[2, 1, 1] = np.nan
-    spoilt = endpoint("serving_default", image=tf.constant(images))["logits"]
-    assert not np.isfinite(spoilt[2]).any()
-    np.testing.assert_allclose(np.delete(spoilt, 2, axis=0), np.delete(clean, 2, axis=0), rtol=1e-5)
+    for wrong in (np.nan, np.inf, -np.inf):
+        images[2, 1, 1] = wrong
+        spoilt = endpoint("serving_default", image=tf.constant(images))["logits"]
+        assert not np.isfinite(spoilt[2]).any()
+        np.testing.assert_allclose(np.delete(spoilt, 2, axis=0), np.delete(clean, 2, axis=0), rtol=1e-5)
 
 
 def test_what_has_the_wrong_rank_or_type_is_refused(loaded):
@@ -130,8 +131,14 @@ def test_the_c_api_answers_as_python_does_and_says_what_is_wrong(exported, endpo
         assert set(answer) == set(expected)
         for key, value in answer.items():
             np.testing.assert_allclose(value, expected[key], rtol=1e-5, atol=1e-6)
-    with pytest.raises(RuntimeError, match=r"shape|Matrix|Incompatible"):
-        session.endpoint("serving_default")({"image": images[:, :-1]})
+            assert value.dtype == (bool if key == "valid" else np.float32)
+    turned, twice = images.transpose(0, 2, 1, 3), np.concatenate([images, images], axis=1)
+    for wrong in (images[:, :-1], images[..., 0], images[None], turned, twice):
+        for name in ("serving_default", "embed"):
+            with pytest.raises(RuntimeError, match=r"is not compatible with expected shape \[\?,5,7,1\]"):
+                session.endpoint(name)({"image": wrong})
+    with pytest.raises(RuntimeError, match=r"int32|INT32"):
+        session.endpoint("serving_default")({"image": images.astype(np.int32)})
     with pytest.raises(RuntimeError, match="SavedModel"):
         ServerSession(tmp_path)
 
@@ -192,15 +199,13 @@ def test_the_gate_asks_large_models_less_and_no_model_twice_for_the_same(tmp_pat
 
     monkeypatch.setattr(parity, "_in_parts", counted)
     names = ("serving_default", "from_bytes", "embed")
-    others = {name + C_API: [1] for name in names}
-    assert exported[1].report["batch_sizes"] == {**{name: [1, 2, 4] for name in names}, **others}
+    assert exported[1].report["batch_sizes"] == {n + loader: [1, 2, 4] for n in names for loader in ("", C_API)}
     export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
     assert calls == [7, 7]
     monkeypatch.setattr(endpoints, "LARGE", 1)
     export = export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path, examples={"image": pixels(1)})
     assert calls[2:] == [3]
-    others = {name + C_API: [1] for name in ("from_bytes", "embed")}
-    assert export.report["batch_sizes"] == {"serving_default": [1, 2], **others}
+    assert export.report["batch_sizes"] == {"serving_default": [1, 2], **{name + C_API: [1] for name in names}}
 
 
 def test_noise_of_films_with_sound_is_pixels_and_samples():

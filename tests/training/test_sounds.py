@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.metrics import average_precision_score
 from sounds import sine, wav_bytes, write_sounds
 from tiny import TINY_MODEL, TINY_RECIPE, quiet
@@ -44,6 +45,16 @@ def test_a_folder_of_sounds_is_trained_on_tested_in_clips_and_asked(tmp_path, pr
     clip = np.zeros((2, loaded.example_shape[0]), np.float32)
     rows = SavedClassifier(metrics["export"]).probabilities({"samples": clip, "length": [9, 80]})
     np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)
+    rate = 2 * loaded.example_shape[1]
+    encoded = [files[0].read_bytes(), wav_bytes(sine(440, 0.4, rate), rate), b"RIFF"]  # a clip or more, another rate
+    other = tmp_path / "other.wav"
+    other.write_bytes(encoded[1])
+    served = tf.saved_model.load(metrics["export"]).signatures["from_bytes"](encoded=tf.constant(encoded))
+    assert served["valid"].numpy().tolist() == [True, True, False]
+    for row, answer in zip(
+        served["probabilities"].numpy(), predict(metrics["export"], [files[0], other]), strict=False
+    ):
+        np.testing.assert_allclose(np.sort(row)[::-1], answer.probabilities, atol=1e-3)
 
 
 def test_sounds_with_several_labels_are_trained_on(tmp_path):

@@ -55,7 +55,7 @@ MODEL = {
     "stem": Annotated[str | None, typer.Option(help="conv: a small convolution in front.")],
     "num_stem_layers": Annotated[int | None, typer.Option(help="Convolutions of the stem; each halves the axes.")],
     "positions": Annotated[str | None, typer.Option(help="fourier, learned or none.")],
-    "num_bands": Annotated[int | None, typer.Option(help="Fourier bands per axis.")],
+    "num_bands": Annotated[int | None, typer.Option(help="Fourier bands per axis; 0 of other networks for none.")],
     "permute_seed": Annotated[
         int | None,
         typer.Option("--permute-bytes", help="Seed of one permutation of all bytes, each with its position.", min=0),

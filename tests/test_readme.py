@@ -122,7 +122,7 @@ def test_training_commands_of_the_documents_at_a_tiny_budget(command, tmp_path, 
     words = shlex.split(command.replace("$seed", "1"))
     data = words[words.index("train") + 1]
     few = [] if data == "digits" else ["--batch-size", "8", "--epochs", "1"]  # of tiny stand-ins for real data
-    if "--preset imagenet" in command:
+    if "--recipe imagenet" in command:
         few += ["--image-size", "16"]  # in place of 224: minutes
     if data == "photos":
         write_pictures(tmp_path / "photos", {"cat": 20, "dog": 20})

@@ -121,7 +121,7 @@ def choose_audio_video_shape(
 
 
 def count_clips(seconds, shape):
-    """How many windows cover each film, up to 16: int of the shape of `seconds`, the durations."""
+    """How many windows of each film are tested, see `windows_of`: int of the shape of `seconds`, the durations."""
     window, rate, kept = shape[4:]
     return audio.count_clips(seconds, (window, rate, kept * window // shape[0]))
 

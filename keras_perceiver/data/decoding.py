@@ -187,7 +187,7 @@ def wav_decoder(shape):
         length = tf.shape(sound)[0]
         stored = tf.clip_by_value(tf.round(sound * 32768.0), -32768.0, 32767.0)
         example = {"samples": tf.pad(stored, [[0, kept - length]]), "length": length}
-        count = tf.clip_by_value(tf.cast(tf.math.ceil(length / window), tf.int32), 1, most)
+        count = tf.where(length <= window, 1, tf.minimum(tf.cast(tf.math.ceil(2 * length / window), tf.int32), most))
         clips = [clip_of(example, shape, tf.minimum(number, count - 1), count) for number in range(most)]
         return {name: tf.stack([clip[name] for clip in clips]) for name in clips[0]}, tf.range(most) < count
 

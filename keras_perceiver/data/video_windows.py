@@ -94,10 +94,10 @@ def whole_length(file, contents, shape, kept, frame_rate):
 
 
 def count_clips(frames, shape):
-    """How many windows cover each film of so many frames, up to 16: int of the shape of `frames`."""
+    """How many windows of each film of so many frames are tested, see `windows_of`: int of the shape of `frames`."""
     if len(shape) == 4:
         return np.ones(np.shape(frames), int)
-    return np.clip(np.ceil(np.minimum(frames, shape[4]) / shape[0]), 1, audio.MAX_CLIPS).astype(int)
+    return audio.windows_of(np.minimum(frames, shape[4]), shape[0])
 
 
 def clips_of_facts(facts, shape):

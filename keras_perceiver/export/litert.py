@@ -207,15 +207,16 @@ def _measured(served, folder, examples, figure, limits):
         def figure(logits):
             return float((logits.argmax(axis=1) == best).mean())
 
+    reached, of_model = figure(found), figure(live)
     report |= {
         "bytes": (folder / LITERT_FILE).stat().st_size,
         "logit_difference": report["endpoints"]["serving_default"]["logits"]["relative"],
         "examples": "noise" if is_noise else "held-out",
         "num_examples": count,
         "figure_name": name,
-        "figure": figure(found),
-        "model_figure": figure(live),
-        "points_lost": 100 * (figure(live) - figure(found)),
+        "figure": reached,
+        "model_figure": of_model,
+        "points_lost": 100 * (of_model - reached),
         "points_allowed": limits.points,
         "latency": {str(threads): _latency(folder, examples, threads) for threads in THREADS},
     }

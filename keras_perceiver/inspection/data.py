@@ -111,7 +111,9 @@ def inspect_data(data, *, output=None, source=None, preprocess=None, recipe=None
     require_folder(output=output)
     facts = {name: _facts(source, split, console) for name, split in source.splits.items()}
     everything = [fact for some in facts.values() for fact in some]
-    draw_sheet(source, resolved_recipe(source, recipe or {}), output / SHEET, preprocess=preprocess)
+    draw_sheet(
+        source, resolved_recipe(source, recipe or {}, preprocess=preprocess), output / SHEET, preprocess=preprocess
+    )
     classes = len(source.class_names)
     counts = {name: split.class_counts(classes).tolist() for name, split in source.splits.items()}
     sizes = collections.Counter(tuple(fact["size"]) for fact in everything)

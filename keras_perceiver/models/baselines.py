@@ -14,9 +14,7 @@ MAX_POOLING = {1: layers.MaxPooling1D, 2: layers.MaxPooling2D}
 MEANS = {1: layers.GlobalAveragePooling1D, 2: layers.GlobalAveragePooling2D, 3: layers.GlobalAveragePooling3D}
 
 
-def build_resnet18(
-    input_shape, num_classes, *, width=16, num_bands=None, permute_seed=None, name="resnet18", dtype=None
-):
+def build_resnet18(input_shape, num_classes, *, width=16, num_bands=0, permute_seed=None, name="resnet18", dtype=None):
     """Builds a residual network of 18 layers; with `width=64` that of He et al. 2016 for pictures, R3D-18 for films.
 
     Its priors are what a Perceiver does without: neighbouring elements belong together, and everywhere alike. Narrow by
@@ -28,7 +26,7 @@ def build_resnet18(
             of one modality that comes with a mask: what is padded enters as zeros.
         num_classes: number of logits.
         width: channels of the first of four stages; each later one has twice as many.
-        num_bands: K, Fourier bands per axis that are concatenated to the content; None for it alone.
+        num_bands: K, Fourier bands per axis that are concatenated to the content; 0 for it alone.
         permute_seed: of one permutation of all elements, Fourier features included; None keeps their order.
         name: of the model.
         dtype: dtype policy of all layers; None for Keras' global policy. Logits are at least float32.
@@ -54,7 +52,7 @@ def build_resnet18(
     return classifier(inputs, x, num_classes, name, dtype)
 
 
-def build_resnet50(input_shape, num_classes, *, num_bands=None, permute_seed=None, name="resnet50", dtype=None):
+def build_resnet50(input_shape, num_classes, *, num_bands=0, permute_seed=None, name="resnet50", dtype=None):
     """Builds the residual network of 50 layers of `keras.applications`, untrained: the paper's yardstick for pictures.
 
     Args:

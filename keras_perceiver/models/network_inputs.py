@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from keras_perceiver._checks import require
+from keras_perceiver._checks import require, require_at_least
 from keras_perceiver.layers import ConcatenatedBytes, FourierPositions
 from keras_perceiver.models.classifier import logits_dtype
 from keras_perceiver.models.encoder import NUM_COORDINATES, with_policy
@@ -71,21 +71,22 @@ def with_positions(input_shape, content, mask, *, num_bands, permute_seed, dtype
         input_shape: see `network_input`; of a cloud the first three channels are coordinates, and the positions.
         content: (B, S_1, .., S_d, c).
         mask: (B, S_1, .., S_d) bool, or None.
-        num_bands: K, Fourier bands per axis; None for content alone.
+        num_bands: K, Fourier bands per axis; 0 for content alone.
         permute_seed: of one permutation of all bytes, features included; None keeps their order.
         dtype: dtype policy of the layers.
         max_resolution: μ, see `FourierPositions`; None for the lengths of the axes, and for 2K of a cloud: its
             frequencies are then 1, 2, .., K.
     """
     segment = {"content": content, "tables": []} | ({} if mask is None else {"padding_mask": mask})
-    if num_bands is not None and isinstance(input_shape, dict) and CLOUD in input_shape:
+    require_at_least(0, num_bands=num_bands)
+    if num_bands and isinstance(input_shape, dict) and CLOUD in input_shape:
         layer = FourierPositions(num_bands, max_resolution or 2 * num_bands, name="inputs_positions", dtype=dtype)
         coordinates, features = content[..., :NUM_COORDINATES], content[..., NUM_COORDINATES:]
         segment = layer(features, coordinates=coordinates, padding_mask=mask)
-    elif num_bands is not None:
+    elif num_bands:
         layer = FourierPositions(num_bands, max_resolution, name="inputs_positions", dtype=dtype)
         segment = layer(content, padding_mask=mask)
-    if num_bands is None and permute_seed is None:
+    if not num_bands and permute_seed is None:
         return content, mask
     segment = ConcatenatedBytes(permute_seed, name="inputs_concatenated", dtype=dtype)(segment)
     return segment["content"], segment.get("padding_mask")

@@ -20,7 +20,6 @@ _IMAGENET = {
     "num_classes": 1000,
     "positions": "fourier",
     "num_bands": 64,
-    "max_resolution": 224,
     "num_latents": 512,
     "latent_dim": 1024,
     "num_blocks": 8,
@@ -48,7 +47,7 @@ _RAW_AUDIO, _VIDEO = (61_440, 1), (32, 224, 224, 3)  # so many samples; 32 frame
 PAPER_PRESETS = {
     "imagenet": _IMAGENET,
     "imagenet_learned": {
-        **{name: value for name, value in _IMAGENET.items() if name not in ("num_bands", "max_resolution")},
+        **{name: value for name, value in _IMAGENET.items() if name != "num_bands"},
         "positions": "learned",
         "position_channels": 128,
         "num_cross_attends": 1,
@@ -81,7 +80,15 @@ PAPER_PRESETS = {
     },
 }
 
+# By recipe of the paper and modality of the data, the model that it trains where no other is named.
+PAPER_MODELS = {
+    "imagenet": {"image": "imagenet"},
+    "audioset": {"audio": "audioset_mel", "video": "audioset_video", "audio_video": "audioset_audio_video"},
+    "modelnet40": {"points": "modelnet40"},
+}
+
 _LATENT_DIM = "DeepMind's release; the text gives the 512 latents only"
+_RESOLUTION = "the length of each axis, so that the highest frequency is its Nyquist frequency, as for images"
 _AUDIO_BANDS = "as for images: the 480 or 4,800 positions would allow more, and no number is given"
 
 PAPER_PROVENANCE = {
@@ -91,13 +98,16 @@ PAPER_PROVENANCE = {
         {"num_blocks": "8 of 6 layers, as with Fourier features; no other number is given"},
     ),
     "imagenet_permuted": Provenance("section 4.1, table 2", {"permute_seed": "any permutation is as good as another"}),
-    "audioset_raw": Provenance("section 4.2", {"latent_dim": _LATENT_DIM, "num_bands": _AUDIO_BANDS}),
+    "audioset_raw": Provenance(
+        "section 4.2", {"latent_dim": _LATENT_DIM, "num_bands": _AUDIO_BANDS, "max_resolution": _RESOLUTION}
+    ),
     "audioset_mel": Provenance(
         "section 4.2",
         {
             "input_shape": "60 frames, one for each 1,024 samples at 48 kHz, of 80 bins: the 4,800 inputs of the text",
             "latent_dim": _LATENT_DIM,
             "num_bands": _AUDIO_BANDS,
+            "max_resolution": _RESOLUTION,
         },
     ),
     "audioset_video": Provenance(
@@ -109,6 +119,7 @@ PAPER_PROVENANCE = {
             "input_shape": "raw audio, which was the better of the two beside video (43.5 mAP against 43.2)",
             "latent_dim": _LATENT_DIM,
             "num_bands": "of the video, the only ones that give the 487 channels of the text; one number for both",
+            "max_resolution": _RESOLUTION,
         },
     ),
     "modelnet40": Provenance(

@@ -15,7 +15,7 @@ def build_pointnet(
     width=16,
     input_transform=False,
     dropout_rate=0.3,
-    num_bands=None,
+    num_bands=0,
     max_resolution=None,
     permute_seed=None,
     name="pointnet",
@@ -37,7 +37,7 @@ def build_pointnet(
         width: channels of the first of five layers; the last has 16 times as many. Narrow by default, for small data.
         input_transform: whether another such network turns each cloud by a 3x3 matrix first.
         dropout_rate: in [0, 1), before the logits.
-        num_bands: K, Fourier bands per coordinate that are concatenated to the points; None for raw points.
+        num_bands: K, Fourier bands per coordinate that are concatenated to the points; 0 for raw points.
         max_resolution: μ of these; None for 2K, which makes the frequencies 1, 2, .., K.
         permute_seed: of one permutation of all points, which changes nothing; None keeps their order.
         name: of the model.

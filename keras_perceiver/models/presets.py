@@ -1,7 +1,10 @@
 """Models by name, as readable data."""
 
+import inspect
+
 from keras_perceiver._checks import require, require_one_of
 from keras_perceiver.models.classifier import build_classifier
+from keras_perceiver.models.encoder import build_encoder
 from keras_perceiver.models.paper_presets import (
     CLIP_SECONDS,
     FRAME_RATE,
@@ -162,9 +165,12 @@ def preset_arguments(preset, overrides):
     stem that of patches.
 
     Raises:
-        InputError: where the preset is unknown, or an override would change nothing beside the others.
+        InputError: where the preset or an override is unknown, or one would change nothing beside the others.
     """
     require_one_of(PRESETS, preset=preset)
+    known = {name for build in (build_classifier, build_encoder) for name in inspect.signature(build).parameters}
+    for name in overrides:
+        require_one_of(sorted(known - {"encoder_arguments"}), override=name)
     arguments = {**PRESETS[preset], **overrides}
     for name, other in (("patch_size", "stem"), ("stem", "patch_size")):
         if overrides.get(name) is not None and other not in overrides:

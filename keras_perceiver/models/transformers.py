@@ -26,7 +26,7 @@ def build_vit(
     width=128,
     num_self_attention_layers=6,
     num_self_attention_heads=4,
-    num_bands=None,
+    num_bands=0,
     permute_seed=None,
     name="vit",
     dtype=None,
@@ -99,7 +99,7 @@ def build_transformer(
         width: channels of a byte within the network; `num_self_attention_heads` must divide it.
         num_self_attention_layers: layers of attention and MLP.
         num_self_attention_heads: heads of each.
-        num_bands: K, Fourier bands per axis. None for none: then it does not know where a byte of a grid comes from.
+        num_bands: K, Fourier bands per axis. 0 for none: then it does not know where a byte of a grid comes from.
         max_resolution: μ of these, see `FourierPositions`; None for the lengths of the axes, and for 2K of a cloud:
             its frequencies are then 1, 2, .., K.
         permute_seed, name, dtype: see `build_resnet18`.

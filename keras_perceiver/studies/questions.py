@@ -53,10 +53,13 @@ def permutation_arms(base, grids):
 
     Each byte keeps its position. No convolution stands in front of the Perceiver, as it would see the neighbours.
     """
+    rule = "'permutation' must be asked of a model that takes its inputs in their order"
+    repair = "'imagenet' is the model of 'imagenet_permuted'."
+    require(base.get("permute_seed") is None, rule, permute_seed=base.get("permute_seed"), repair=repair)
     single = {"patch_size": 1} if base["stem"] else {}
     fourier = {"num_bands": base["num_bands"]}
     networks = {"Perceiver": Arm(single)}
-    if base["positions"] != "coordinates":  # those of a cloud are its data
+    if base["positions"] not in ("coordinates", "learned"):  # those of a cloud are its data
         networks["Perceiver with learned positions"] = Arm({**single, "positions": "learned"})
     for name, arm in specialised_networks(base).items():
         networks[name] = Arm({**arm.model, **fourier}, arm.network, arm.source)

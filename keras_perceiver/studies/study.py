@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from keras_perceiver._checks import InputError, require, require_one_of, require_positive
+from keras_perceiver._checks import InputError, given, require, require_one_of, require_positive
 from keras_perceiver.data import Source, load_source, steps_per_epoch
 from keras_perceiver.data.source import slug
 from keras_perceiver.inspection import Description, describe_model
@@ -34,14 +34,22 @@ class PlannedArm(NamedTuple):
     num_inputs: int | None  # M of its byte array, for a Perceiver
 
     @property
+    def steps(self):
+        """Of an epoch."""
+        return steps_per_epoch(self.source.splits["train"], self.config["training"]["batch_size"])
+
+    @property
     def examples_seen(self):
         training = self.config["training"]
-        steps = steps_per_epoch(self.source.splits["train"], training["batch_size"])
-        return training["epochs"] * steps * training["batch_size"]
+        return training["epochs"] * self.steps * training["batch_size"]
 
     def run(self, folder, seed):
         """The run of one seed, in the folder of the study."""
         return Run(folder / slug(self.name) / f"seed{seed}")
+
+    def seeds(self, folder):
+        """Those of which there are runs, ascending."""
+        return sorted(int(path.name.removeprefix("seed")) for path in (folder / slug(self.name)).glob("seed*"))
 
     def run_config(self, seed):
         return {**self.config, "seed": seed}
@@ -96,7 +104,7 @@ def study(
 
     Each arm is trained by `train`, on the same data in the same order, with the same recipe and for as many epochs:
     all see the same number of examples. Each run has a folder of its own in that of the study, so a study that was
-    killed goes on with the same call; arms and seeds may be added later.
+    killed goes on with the same call; arms and seeds may be added later, and are reported with those that are there.
 
     Args:
         question: key of `QUESTIONS`.
@@ -120,11 +128,13 @@ def study(
     """
     require_one_of(QUESTIONS, question=question)
     require_positive(seeds=seeds)
+    rule = "`patience` must not be in the `recipe` of a study: all arms see the same number of examples"
+    require(given(recipe).get("patience") is None, rule, patience=given(recipe).get("patience"))
     console = console or Console()
     settings = Settings.of(data, source, preprocess, preset, recipe)
     loaded = settings.load(console)
     folder = Path(output or f"studies/{question}-{loaded.name}")
-    planned, left_out = plan(question, loaded, arms, settings)
+    planned, left_out = plan(question, loaded, arms, settings, folder)
     for name, reason in left_out.items():
         console.print(f"left out: {name}. {reason}", markup=False, highlight=False, soft_wrap=True)
     claim(folder, question, loaded, settings, planned, seeds)
@@ -136,9 +146,10 @@ def study(
         left_out=left_out,
         failed={},
         folder=str(folder),
-        arms=results(planned, folder, seeds),
+        arms=results(planned, folder),
     )
-    todo = [(arm, seed) for seed in range(seeds) for arm in planned if not arm.run(folder, seed).is_finished]
+    asked = [arm for arm in planned if arms is None or arm.name in arms]
+    todo = [(arm, seed) for seed in range(seeds) for arm in asked if not arm.run(folder, seed).is_finished]
     for number, (arm, seed) in enumerate(todo):
         left = seconds_left(todo[number:], folder, seeds)
         about = "" if left is None else f", about {duration(left)} left"
@@ -149,7 +160,7 @@ def study(
             result.failed[f"{arm.name}, seed {seed}"] = str(error)
             console.print(f"failed: {error}", markup=False, highlight=False, soft_wrap=True)
             continue
-        result = dataclasses.replace(result, arms=results(planned, folder, seeds))
+        result = dataclasses.replace(result, arms=results(planned, folder))
         result.write_tables()
     require(
         bool(result.arms),
@@ -161,13 +172,15 @@ def study(
     return result
 
 
-def plan(question, source, names, settings):
-    """The arms that can be built for the data, and why the others cannot: `([PlannedArm, ..], {name: reason})`."""
+def plan(question, source, names, settings, folder):
+    """The arms that can be built for the data, and why the others cannot: `([PlannedArm, ..], {name: reason})`; those
+    of these names, and those that have runs in the folder of the study already."""
     base = {**_defaults(), **settings.configuration(source, Arm())["model"]}
     arms = QUESTIONS[question].arms(base, _grids(base))
     for name in names or ():
         require_one_of(arms, arm=name)
-    chosen = {name: arm for name, arm in arms.items() if names is None or name in names}
+    begun = {path.parent.name for path in folder.glob("*/seed*")}
+    chosen = {name: arm for name, arm in arms.items() if names is None or name in names or slug(name) in begun}
     planned, left_out = [], {}
     for name, arm in chosen.items():
         try:
@@ -205,7 +218,7 @@ def claim(folder, question, source, settings, planned, seeds):
     }
     Run(folder, "study").claim(config)
     for arm in planned:
-        for seed in range(seeds):
+        for seed in {*range(seeds), *arm.seeds(folder)}:
             run = arm.run(folder, seed)
             if run.has_begun:
                 run.require_same(arm.run_config(seed), OTHER_FOLDER)
@@ -225,16 +238,16 @@ def train_arm(arm, folder, seed, settings, console):
             preset=settings.preset_of(arm.arm.network),
             model=arm.arm.model,
             recipe=settings.recipe,
-            callbacks=[Costs(run.folder / COSTS)],
+            callbacks=[Costs(run.folder / COSTS, arm.steps)],
             console=console,
         )
 
 
-def results(planned, folder, seeds):
+def results(planned, folder):
     """What each arm has reached so far: a list of `ArmResult`, of those with a finished run."""
     found = []
     for arm in planned:
-        runs = {seed: arm.run(folder, seed) for seed in range(seeds)}
+        runs = {seed: arm.run(folder, seed) for seed in arm.seeds(folder)}
         runs = {seed: run for seed, run in runs.items() if run.is_finished}
         if runs:
             metrics = {seed: run.read_json("metrics.json") for seed, run in runs.items()}

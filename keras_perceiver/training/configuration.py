@@ -7,10 +7,20 @@ from keras_perceiver._checks import given, nearest, require, require_one_of
 from keras_perceiver._files import read_json_object
 from keras_perceiver.data import MODALITIES, Source, find_modality, load_source
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
-from keras_perceiver.models.paper_presets import PAPER_PRESETS
+from keras_perceiver.models.paper_presets import PAPER_MODELS, PAPER_PRESETS
 from keras_perceiver.models.presets import modality_of, paper_options, preset_arguments
 from keras_perceiver.training.recipes import RECIPES, Recipe
 from keras_perceiver.training.runs import OTHER_FOLDER
+
+
+def preset_of(preset, base_recipe, network, data, options):
+    """The preset that is given; where none is, the paper's model that a recipe of the paper trains on such data."""
+    if preset is not None or network != "perceiver" or base_recipe not in PAPER_MODELS:
+        return preset
+    options = given(options)
+    known = data.modality if isinstance(data, Source) else None
+    known = known or find_modality(data, options.get("modality"), options.get("data_dir"))
+    return PAPER_MODELS[base_recipe].get(known)
 
 
 def data_options(data, preset, options, preprocess):
@@ -104,7 +114,7 @@ def configuration(
             "input_shape": kind.input_shape(source.example_shape, **before),
             "num_classes": len(source.class_names),
         },
-        "training": dataclasses.asdict(resolved_recipe(source, recipe_overrides, base_recipe)),
+        "training": dataclasses.asdict(resolved_recipe(source, recipe_overrides, base_recipe, before)),
         "seed": seed,
     }
 
@@ -150,6 +160,12 @@ def _model_arguments(source, network, preset, overrides):
     return {**preset_arguments(preset or source.preset, chosen), **with_mask}
 
 
-def resolved_recipe(source, overrides, base=None):
-    """The recipe of that name, of the data set, or of its modality, for so many examples."""
-    return RECIPES[base or source.preset].resolved(len(source.splits["train"]), **overrides)
+def resolved_recipe(source, overrides, base=None, preprocess=None):
+    """The recipe of that name, of the data set, or of its modality, for so many examples.
+
+    SpecAugment is of spectrograms, as in the paper: raw samples are not masked unless masks are asked for.
+    """
+    recipe = RECIPES[base or source.preset]
+    if given(preprocess).get("audio_input") == "raw":
+        recipe = recipe.replaced(time_masks=0, frequency_masks=0)
+    return recipe.resolved(len(source.splits["train"]), **overrides)

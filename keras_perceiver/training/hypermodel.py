@@ -68,7 +68,7 @@ class HyperPerceiver(keras_tuner.HyperModel):
         self.source = source
         self.seed = seed
         self.config = configuration(source, seed, "perceiver", model or {}, recipe, preprocess, preset, base_recipe)
-        self.recipe = resolved_recipe(source, recipe, base_recipe)
+        self.recipe = resolved_recipe(source, recipe, base_recipe, preprocess)
         require(
             self.recipe.ema_momentum is None,
             "`ema_momentum` must be None: KerasTuner keeps the weights themselves",

@@ -60,6 +60,11 @@ class Lamb(keras.optimizers.Optimizer):
         for pattern in self.no_decay:
             require(_is_pattern(pattern), "`no_decay` must hold names, or regular expressions", no_decay=pattern)
 
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        """Refused: what is not decayed is named in `no_decay`, which is part of the configuration."""
+        given = var_names if var_list is None else [variable.path for variable in var_list]
+        require(False, "Weights that are not decayed must be named in `no_decay`", exclude_from_weight_decay=given)
+
     def build(self, variables):
         if self.built:
             return

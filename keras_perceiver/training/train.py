@@ -20,6 +20,7 @@ from keras_perceiver.training.configuration import (
     configuration,
     continued_source,
     data_options,
+    preset_of,
     resolved_recipe,
 )
 from keras_perceiver.training.distribution import Workers
@@ -83,8 +84,9 @@ def train(
         source: dictionary of arguments of `load_source`, such as `{"image_size": 32}`.
         preprocess: dictionary of arguments of what stands before the model, see `preprocess_images`.
         network: key of `NETWORKS`: the Perceiver, or a specialised network to compare it with.
-        preset: key of `PRESETS`, a Perceiver by name; None for that of the data set or of its modality. Shape and
-            classes are those of the data; pictures that have no size of their own get the preset's.
+        preset: key of `PRESETS`, a Perceiver by name; None for that of the data set or of its modality, and with a
+            `base_recipe` of the paper for the paper's model. Shape and classes are those of the data; pictures that
+            have no size of their own get the preset's.
         model: dictionary of arguments of the function that builds it, in place of the preset's.
         base_recipe: key of `RECIPES`; None for that of the data set or of its modality.
         recipe: dictionary of attributes of `Recipe` in place of those.
@@ -126,6 +128,7 @@ def train(
     began, workers = time.monotonic(), Workers(strategy)
     console = (console or Console()) if workers.is_chief else Console(quiet=True)
     with workers.held_together():
+        preset = preset_of(preset, base_recipe, network, data, source)
         source_options, preprocess = data_options(data, preset, source, preprocess)
         source = load_source(data, console=console, **source_options)
         name = source.name if network == "perceiver" else f"{source.name}-{network}"
@@ -136,7 +139,7 @@ def train(
         config = configuration(source, seed, network, model or {}, overrides, preprocess, preset, base_recipe)
         config |= {"init": initial and initial.description(), "frozen": list(frozen)}
         config |= {} if data_service is None else {"data_service": True}  # large JPEGs differ by some levels
-        recipe = resolved_recipe(source, overrides, base_recipe)
+        recipe = resolved_recipe(source, overrides, base_recipe, preprocess)
         _require_distributable(recipe, workers)
         _require_enough(source, workers)
         workers.require_same(config=config)

@@ -145,10 +145,15 @@ def test_illegal_rates_and_windows_are_refused(asked):
         choose_audio_shape([fact(1.0)], **asked)
 
 
+def test_ten_seconds_of_audioset_are_tested_in_the_papers_sixteen_windows():
+    shape = choose_audio_shape([fact(10.0, rate=48_000)], clip_seconds=1.28)
+    assert count_clips([10.0, 1.28, 60.0], (*shape[:2], 60 * 48_000)).tolist() == [16, 1, 16]
+
+
 def test_clips_cover_a_file_from_its_first_sample_to_its_last():
     shape = (7, 1000, 31)
     example = {"samples": tf.constant(np.arange(31), tf.int16), "length": tf.constant(23)}
-    assert count_clips([0.001, 0.007, 0.008, 0.023, 99.0], shape).tolist() == [1, 1, 2, 4, 5]
+    assert count_clips([0.001, 0.007, 0.008, 0.023, 99.0], shape).tolist() == [1, 1, 3, 7, 9]
     clips = [np.rint(clip_of(example, shape, n, 4)["samples"] * 32768).astype(int) for n in range(4)]
     assert clips[0].tolist() == list(range(7))
     assert clips[-1].tolist() == list(range(16, 23))
@@ -185,15 +190,17 @@ def test_however_short_a_sound_is_something_of_it_is_left_at_any_rate(samples, r
 def test_clips_are_spread_over_sounds_that_are_longer_than_those_of_training(monkeypatch):
     shape = (1280, RATE, 1280)
     samples = sine(3, 2.0, RATE)
-    asked = read_clips(MODALITIES["audio"], shape, wav_bytes(samples[: 10 * 1280], RATE))["samples"]
-    np.testing.assert_allclose(np.ravel(asked), samples[: 10 * 1280], atol=1e-4)
+    asked = read_clips(MODALITIES["audio"], shape, wav_bytes(samples[: 5 * 1280], RATE))["samples"]
+    starts = [number * 4 * 1280 // 9 for number in range(10)]
+    np.testing.assert_allclose(asked, [samples[start : start + 1280] for start in starts], atol=1e-4)
     many = read_clips(MODALITIES["audio"], shape, wav_bytes(np.tile(samples, 2), RATE))["samples"]
     assert many.shape == (16, 1280)
     np.testing.assert_allclose(many[-1], samples[-1280:], atol=1e-4)
     monkeypatch.setattr(audio, "MAX_SECONDS", 0.48)
     with pytest.warns(UserWarning, match="only the first 0.48 s are used of the sound, which is longer"):
         asked = read_clips(MODALITIES["audio"], shape, wav_bytes(samples, RATE))["samples"]
-    np.testing.assert_allclose(np.ravel(asked), samples[: 3 * 1280], atol=1e-4)
+    assert asked.shape == (6, 1280)
+    np.testing.assert_allclose(asked[-1], samples[2 * 1280 : 3 * 1280], atol=1e-4)
 
 
 def test_a_file_whose_rate_changes_is_used_up_to_there():

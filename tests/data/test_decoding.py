@@ -128,7 +128,7 @@ def test_sounds_are_cut_into_the_windows_that_are_tested():
     for i, file in enumerate(files):
         example = kind.read(file, shape)
         count = kind.count_of(example, shape)
-        assert exists[i].numpy().sum() == count == min(3, -(-lengths[i] // 160))
+        assert exists[i].numpy().sum() == count == (1, 1, 3, 5, 5)[i]
         for number in range(count):
             example_fields = {name: tf.constant(example[name]) for name in example.dtype.names}
             window = kind.clip(example_fields, shape, number, count)

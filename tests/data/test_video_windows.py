@@ -39,7 +39,7 @@ def test_films_are_kept_at_their_rate():
 def test_windows_cover_a_film_and_are_the_same_as_those_of_training():
     example = fields(read_film(film("mp4"), SHAPE))
     kept = moments(example["frames"])[:KEPT]
-    assert count_clips([1, 5, 6, KEPT, 99], SHAPE).tolist() == [1, 1, 2, 3, 4]
+    assert count_clips([1, 5, 6, KEPT, 99], SHAPE).tolist() == [1, 1, 3, 5, 7]
     clips = [moments(clip_of(example, SHAPE, number, 3)) for number in range(3)]
     assert clips[0] == kept[:5]
     assert clips[-1] == kept[-5:]
@@ -65,7 +65,7 @@ def test_the_shape_follows_from_the_rate():
     assert choose_film_shape(facts, num_frames=8, frame_rate=12) == (8, 32, 48, 3, 24, 12)
     assert choose_film_shape(facts, num_frames=80, frame_rate=12)[4] == 80
     assert choose_film_shape([{"size": [32, 48], "seconds": 4000}], frame_rate=2)[4] == 120  # the first minute
-    assert clips_of_facts(facts, (8, 32, 48, 3, 24, 12)).tolist() == [1, 3, 2]
+    assert clips_of_facts(facts, (8, 32, 48, 3, 24, 12)).tolist() == [1, 6, 3]
     assert clips_of_facts(facts, (8, 32, 48, 3)).tolist() == [1, 1, 1]
     with pytest.raises(InputError, match="`frame_rate` must be an integer"):
         choose_film_shape(facts, frame_rate=0)
@@ -86,9 +86,9 @@ def test_a_film_is_asked_about_in_all_its_windows():
     content = film("mp4")
     asked = read_clips(MODALITIES["video"], SHAPE, content)["video"]
     example = fields(read_film(content, SHAPE))
-    assert asked.shape == (3, 5, 6, 8, 3)
-    for number in range(3):
-        np.testing.assert_array_equal(asked[number], clip_of(example, SHAPE, number, 3))
+    assert asked.shape == (5, 5, 6, 8, 3)
+    for number in range(5):
+        np.testing.assert_array_equal(asked[number], clip_of(example, SHAPE, number, 5))
 
 
 def test_clips_are_spread_over_films_that_are_longer_than_those_of_training(monkeypatch):
@@ -109,7 +109,7 @@ def test_clips_of_films_with_sound_are_spread_over_longer_ones_too():
     sound = np.arange(FRAMES * SOUND_RATE // RATE) / SOUND_RATE  # says when it is
     trained = (4, 6, 8, 3, 1280, 8000, 4)
     asked = read_clips(MODALITIES["audio_video"], trained, film("avi", sound=sound))
-    assert asked["frames"].shape == (6, 4, 6, 8, 3)
+    assert asked["frames"].shape == (12, 4, 6, 8, 3)
     assert moments(asked["frames"][-1]) == [19, 20, 21, 22]
     np.testing.assert_allclose(asked["samples"][-1][:1200], (19 / RATE + np.arange(1200) / 8000), atol=0.01)
 

@@ -40,6 +40,11 @@ def test_patches_take_the_place_of_a_stem_unless_both_are_asked_for():
     assert "inputs_patches" not in names
 
 
+def test_an_override_that_is_not_known_is_refused_with_the_nearest_name():
+    with pytest.raises(InputError, match=r"`override` must be one of .*Did you mean 'num_latents'"):
+        build_preset("tiny", num_latent=3)
+
+
 def test_everything_comes_from_somewhere_and_choices_are_of_arguments():
     assert set(PROVENANCE) == set(PRESETS)
     known = set(inspect.signature(build_encoder).parameters) | {"num_classes"}

@@ -50,7 +50,6 @@ def ask(question, data, folder, seeds=1, **more):
     return result
 
 
-@pytest.mark.thorough
 def test_depth_on_handwritten_digits(small, tmp_path):
     result = ask("depth", few_digits(), tmp_path / "study", arms=DEPTH)
     assert [arm.name for arm in result.arms] == DEPTH

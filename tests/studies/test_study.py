@@ -4,6 +4,7 @@ import csv
 import importlib
 import io
 import json
+import types
 
 import keras
 import numpy as np
@@ -111,7 +112,11 @@ def test_a_killed_study_goes_on_and_more_seeds_and_arms_are_added(trained, tmp_p
     assert len(trained) == 4
     more, _ = ask(tmp_path / "study", seeds=3, arms=ARMS[:1])
     assert trained[4:] == [("1-cross-attend", 2)]
-    assert more.arms[0].values == {0: 0.5, 1: 0.75, 2: 0.25}
+    values = {arm.name: arm.values for arm in more.arms}  # of all that there is
+    assert values == {ARMS[0]: {0: 0.5, 1: 0.75, 2: 0.25}, ARMS[1]: {0: 0.25, 1: 0.5}}
+    fewer, _ = ask(tmp_path / "study", seeds=1, arms=ARMS[1:])
+    assert len(trained) == 5
+    assert fewer.arms == more.arms
 
 
 def test_a_study_with_other_settings_is_refused_with_what_differs(trained, tmp_path):
@@ -134,7 +139,12 @@ def test_a_study_with_other_settings_is_refused_with_what_differs(trained, tmp_p
         ({"question": "dept"}, "`question` must be one of .*Did you mean 'depth'"),
         ({"arms": ["2 cross-atends"]}, "`arm` must be one of .*Did you mean '2 cross-attends'"),
         ({"seeds": 0}, "`seeds` must be an integer of at least 1"),
+        ({"recipe": {"patience": 3}}, "`patience` must not be in the `recipe` of a study"),
         ({"preset": "video"}, "`preset` must be a model for the modality"),
+        (
+            {"question": "permutation", "preset": "imagenet_permuted", "arms": None},
+            "'permutation' must be asked of a model that takes its inputs in their order.*permute_seed=0",
+        ),
         ({"preset": "audioset_mel"}, "`preset` must be a model for the modality .*takes='audio', data='image'"),
         ({"preset": "digit"}, "`preset` must be one of .*Did you mean 'digits'"),
     ],
@@ -189,15 +199,28 @@ def test_costs_of_a_run_that_goes_on_are_those_of_all_its_epochs(tmp_path):
     model.compile("sgd", "mse")
     arrays = np.ones((4, 2)), np.ones((4, 1))
     path = tmp_path / "costs.json"
-    model.fit(*arrays, epochs=3, callbacks=[Costs(path)], verbose=0)
+    model.fit(*arrays, epochs=3, batch_size=1, callbacks=[Costs(path, 4)], verbose=0)
     first = read_costs(path)
-    model.fit(*arrays, epochs=4, initial_epoch=2, callbacks=[Costs(path)], verbose=0)
+    model.fit(*arrays, epochs=4, batch_size=1, initial_epoch=2, callbacks=[Costs(path, 4)], verbose=0)
     second = read_costs(path)
     assert len(first["epoch_seconds"]) == 3
     assert second["epoch_seconds"][:2] == first["epoch_seconds"][:2]
     assert len(second["epoch_seconds"]) == 4
     assert min(second["epoch_seconds"]) > 0
     assert second["peak_bytes"] is None or second["peak_bytes"] >= first["peak_bytes"]
+
+
+def test_an_epoch_of_which_a_run_has_seen_the_end_alone_is_as_long_as_a_whole_one(tmp_path, monkeypatch):
+    """Half of eight steps, in four seconds: eight seconds for all."""
+    costs, clock = Costs(tmp_path / "costs.json", 8), iter((10.0, 14.0))
+    monkeypatch.setattr("keras_perceiver.studies.costs.time.monotonic", lambda: next(clock))
+    costs.set_model(types.SimpleNamespace(steps_per_execution=2))
+    costs.on_train_begin()
+    costs.on_epoch_begin(0)
+    for batch in (1, 3):
+        costs.on_train_batch_end(batch)
+    costs.on_epoch_end(0)
+    assert read_costs(tmp_path / "costs.json")["epoch_seconds"] == [8.0]
 
 
 def test_peak_memory_is_what_was_held_since_it_was_asked_and_no_more():

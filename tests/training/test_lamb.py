@@ -114,6 +114,11 @@ def test_eager_and_compiled_steps_are_the_same():
     np.testing.assert_allclose(*found, rtol=1e-6)
 
 
+def test_weights_that_are_not_decayed_are_named_in_the_configuration_alone():
+    with pytest.raises(InputError, match=r"must be named in `no_decay`.*\['bias'\]"):
+        Lamb(weight_decay=0.1).exclude_from_weight_decay(var_names=["bias"])
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("beta_1", 1.0), ("beta_2", -0.1), ("weight_decay", -1), ("epsilon", -1e-6), ("no_decay", "(")]
 )

@@ -41,6 +41,27 @@ def test_biases_norms_and_the_latent_array_are_not_decayed():
         np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-6)
 
 
+def test_recipes_of_the_paper_have_its_numbers():
+    """Section 4 and appendix C; label smoothing, MixUp and CutMix of DeepMind's later recipe."""
+    lamb = {"optimizer": "lamb", "batch_size": 1024, "learning_rate": 4e-3, "weight_decay": 0.1, "global_clip_norm": 10}
+    lamb |= {"schedule": "step", "decay_at": (84 / 120, 102 / 120, 114 / 120)}
+    pictures = {"label_smoothing": 0.1, "mix_up": 0.2, "cut_mix": 0.2, "crop_min_area": 0.08}
+    pictures |= {"rand_augment_layers": 4, "rand_augment_magnitude": 5}
+    clouds = {
+        "optimizer": "lamb",
+        "batch_size": 512,
+        "learning_rate": 1e-3,
+        "schedule": "constant",
+        "scale_range": 0.01,
+    }
+    for name, numbers in (
+        ("imagenet", {"epochs": 120, **lamb, **pictures}),
+        ("audioset", {"epochs": 100, **lamb}),
+        ("modelnet40", {**clouds, "weight_decay": 0.0}),
+    ):
+        assert {key: getattr(RECIPES[name], key) for key in numbers} == numbers
+
+
 def test_lamb_and_its_settings_reach_the_optimizer():
     recipe = RECIPES["imagenet"]
     optimizer = recipe.build_optimizer(steps_per_epoch=1251)

@@ -15,6 +15,7 @@ from rich.console import Console
 from keras_perceiver import build_classifier, training
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import (
+    Source,
     Split,
     dataset_source,
     evaluation_dataset,
@@ -23,7 +24,7 @@ from keras_perceiver.data import (
     preprocess_images,
 )
 from keras_perceiver.export import SavedClassifier
-from keras_perceiver.training.configuration import configuration
+from keras_perceiver.training.configuration import configuration, preset_of, resolved_recipe
 from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.recipes import Recipe
 from keras_perceiver.training.runs import Run
@@ -170,6 +171,27 @@ def test_a_model_and_a_recipe_by_name_with_the_size_and_the_classes_of_the_data(
     assert (model["input_shape"], model["num_classes"]) == ((8, 8, 1), 10)
     assert (training["optimizer"], training["schedule"], training["epochs"]) == ("lamb", "step", 2)
     assert training["batch_size"] == 1024
+
+
+def test_a_recipe_of_the_paper_trains_the_papers_model_unless_another_is_named():
+    source = load_source("digits")
+    for data in ("digits", source):
+        assert preset_of(None, "imagenet", "perceiver", data, {}) == "imagenet"
+        assert preset_of("tiny", "imagenet", "perceiver", data, {}) == "tiny"
+        for recipe, network in (("imagenet", "vit"), ("image", "perceiver"), ("audioset", "perceiver")):
+            assert preset_of(None, recipe, network, data, {}) is None  # there is none of films and sounds for pictures
+
+
+def test_raw_sounds_are_not_masked_unless_masks_are_asked_for():
+    splits = dict.fromkeys(("train", "validation", "test"), Split(np.zeros(8), np.arange(8) % 2))
+    sounds = Source("s", "audio", ("a", "b"), splits, preset="audio", shape=(16, 8, 16))
+    for preprocess, overrides, masks in (
+        ({}, {}, 2),
+        ({"audio_input": "raw"}, {}, 0),
+        ({"audio_input": "raw"}, {"time_masks": 3}, 3),
+    ):
+        for base in (None, "audioset"):
+            assert resolved_recipe(sounds, overrides, base, preprocess).time_masks == masks
 
 
 @pytest.mark.parametrize(

@@ -129,8 +129,8 @@ class StudyResult:
             f"Each run saw {seen:,} examples; figures are of {self.test_examples:,} test examples.",
             "Spread: sample standard deviation over the seeds. MFLOP: forward pass of one example. Training s: mean "
             "over the seeds, with validation and compilation. ms an example: of training, validation beside it, in the "
-            "median epoch; of one epoch alone, with its compilation. MB: most memory above the idle process while it trained; the first run of a process also "
-            "holds what TensorFlow loads once.",
+            "median epoch; of one epoch alone, with its compilation. MB: most memory above the idle process while it "
+            "trained; the first run of a process also holds what TensorFlow loads once.",
             *(f"Left out: {name}. {reason}" for name, reason in self.left_out.items()),
             *(f"Failed: {name}. {reason}" for name, reason in self.failed.items()),
         ]

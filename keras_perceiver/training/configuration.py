@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import json
 
 from keras_perceiver._checks import given, nearest, require, require_one_of
 from keras_perceiver._files import read_json_object
@@ -158,6 +159,19 @@ def _model_arguments(source, network, preset, overrides):
     # Whether examples come with a mask is a fact of the data.
     with_mask = {"padding_mask": PRESETS[source.modality].get("padding_mask", False)}
     return {**preset_arguments(preset or source.preset, chosen), **with_mask}
+
+
+def what_differs(preset, model):
+    """Sentences on what a model has from the data and not from the preset that was asked for."""
+    if preset is None:
+        return []
+    known = {"input_shape": "inputs", "num_classes": "classes"}
+    others = [
+        f"{words} {model[name]} in place of {PRESETS[preset][name]}"
+        for name, words in known.items()
+        if json.dumps(model[name]) != json.dumps(PRESETS[preset][name])
+    ]
+    return [f"{preset} is built for the data: {', '.join(others)}"] if others else []
 
 
 def resolved_recipe(source, overrides, base=None, preprocess=None):

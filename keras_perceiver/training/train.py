@@ -22,6 +22,7 @@ from keras_perceiver.training.configuration import (
     data_options,
     preset_of,
     resolved_recipe,
+    what_differs,
 )
 from keras_perceiver.training.distribution import Workers
 from keras_perceiver.training.divergence import StopOnNonFiniteLoss
@@ -145,6 +146,7 @@ def train(
         workers.require_same(config=config)
         with workers.scope():
             built, said = _built(source, seed, network, config, recipe, initial, frozen)
+        said = [*what_differs(preset, config["model"]), *said]
         if dry_run:
             _say_what_is_trained(source, network, built, recipe, said, console)
             return _planned(built, source, recipe, seed, config, console)

@@ -24,7 +24,7 @@ from keras_perceiver.data import (
     preprocess_images,
 )
 from keras_perceiver.export import SavedClassifier
-from keras_perceiver.training.configuration import configuration, preset_of, resolved_recipe
+from keras_perceiver.training.configuration import configuration, preset_of, resolved_recipe, what_differs
 from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.recipes import Recipe
 from keras_perceiver.training.runs import Run
@@ -180,6 +180,15 @@ def test_a_recipe_of_the_paper_trains_the_papers_model_unless_another_is_named()
         assert preset_of("tiny", "imagenet", "perceiver", data, {}) == "tiny"
         for recipe, network in (("imagenet", "vit"), ("image", "perceiver"), ("audioset", "perceiver")):
             assert preset_of(None, recipe, network, data, {}) is None  # there is none of films and sounds for pictures
+
+
+def test_what_a_preset_has_from_the_data_is_said():
+    model = {"input_shape": (8, 8, 1), "num_classes": 10}
+    assert what_differs("imagenet", model) == [
+        "imagenet is built for the data: inputs (8, 8, 1) in place of (224, 224, 3), classes 10 in place of 1000"
+    ]
+    assert what_differs("modelnet40", {"input_shape": {"points": [2048, 3]}, "num_classes": 40}) == []
+    assert what_differs(None, model) == []
 
 
 def test_raw_sounds_are_not_masked_unless_masks_are_asked_for():

@@ -5,6 +5,7 @@ sizes behind them.
 """
 
 import csv
+import importlib
 import json
 import re
 import shlex
@@ -118,7 +119,8 @@ def test_training_commands_of_the_documents_at_a_tiny_budget(command, tmp_path, 
     monkeypatch.chdir(tmp_path)
     is_exported = command == training_commands()[0]  # one command for all: exports take long
     if not is_exported:
-        monkeypatch.setattr("keras_perceiver.training.train.export_once", lambda *_, shelf: Path(shelf))
+        module = importlib.import_module("keras_perceiver.training.train")  # behind the function of the same name
+        monkeypatch.setattr(module, "export_once", lambda *_, shelf: Path(shelf))
     words = shlex.split(command.replace("$seed", "1"))
     data = words[words.index("train") + 1]
     few = [] if data == "digits" else ["--batch-size", "8", "--epochs", "1"]  # of tiny stand-ins for real data

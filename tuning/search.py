@@ -11,7 +11,7 @@ from keras_perceiver._checks import given, require, require_above, require_one_o
 from keras_perceiver._files import read_json_object
 from keras_perceiver.data import load_source
 from keras_perceiver.training import HyperPerceiver, Run
-from keras_perceiver.training.configuration import check_names, data_options
+from keras_perceiver.training.configuration import check_names, data_options, resolved_preset
 from keras_perceiver.training.exports import export_run
 from keras_perceiver.training.memory import keep_freed_memory
 from keras_perceiver.training.progress import many_models
@@ -101,6 +101,7 @@ def search(
     role = Role.found(port if workers > 1 else 0)
     role.require_port()
     keep_freed_memory()
+    preset = resolved_preset(preset, base_recipe, "perceiver", data, source)  # `best.json` names it
     source_options, preprocess = data_options(data, preset, source, preprocess)
     loaded = load_source(data, console=console, **source_options)
     target = _objective(objective, loaded)

@@ -146,12 +146,12 @@ def _certificates(path):
         content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"`certificates` must be a file that can be read. {error}") from error
-    rule, received = "`certificates` must be a PEM file of certificates", {"certificates": str(path)}
-    require(b"BEGIN CERTIFICATE" in content, rule, **received)
     try:
-        ssl.create_default_context(cadata=content.decode("ascii", "replace"))
-    except ssl.SSLError as error:
-        require(False, rule, repair=str(error), **received)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii", "replace"))
+    except (ssl.SSLError, ValueError) as error:  # a ValueError where there is nothing in it
+        raise InputError(
+            f"`certificates` must be a PEM file of certificates. {error} Received: certificates={str(path)!r}."
+        ) from error
     return content
 
 

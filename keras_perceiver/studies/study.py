@@ -49,7 +49,8 @@ class PlannedArm(NamedTuple):
 
     def seeds(self, folder):
         """Those of which there are runs, ascending."""
-        return sorted(int(path.name.removeprefix("seed")) for path in (folder / slug(self.name)).glob("seed*"))
+        names = (path.name.removeprefix("seed") for path in (folder / slug(self.name)).glob("seed*"))
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def run_config(self, seed):
         return {**self.config, "seed": seed}

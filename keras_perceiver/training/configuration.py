@@ -14,7 +14,7 @@ from keras_perceiver.training.recipes import RECIPES, Recipe
 from keras_perceiver.training.runs import OTHER_FOLDER
 
 
-def preset_of(preset, base_recipe, network, data, options):
+def resolved_preset(preset, base_recipe, network, data, options):
     """The preset that is given; where none is, the paper's model that a recipe of the paper trains on such data."""
     if preset is not None or network != "perceiver" or base_recipe not in PAPER_MODELS:
         return preset

@@ -20,7 +20,7 @@ from keras_perceiver.training.configuration import (
     configuration,
     continued_source,
     data_options,
-    preset_of,
+    resolved_preset,
     resolved_recipe,
     what_differs,
 )
@@ -129,7 +129,7 @@ def train(
     began, workers = time.monotonic(), Workers(strategy)
     console = (console or Console()) if workers.is_chief else Console(quiet=True)
     with workers.held_together():
-        preset = preset_of(preset, base_recipe, network, data, source)
+        preset = resolved_preset(preset, base_recipe, network, data, source)
         source_options, preprocess = data_options(data, preset, source, preprocess)
         source = load_source(data, console=console, **source_options)
         name = source.name if network == "perceiver" else f"{source.name}-{network}"

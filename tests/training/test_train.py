@@ -24,7 +24,7 @@ from keras_perceiver.data import (
     preprocess_images,
 )
 from keras_perceiver.export import SavedClassifier
-from keras_perceiver.training.configuration import configuration, preset_of, resolved_recipe, what_differs
+from keras_perceiver.training.configuration import configuration, resolved_preset, resolved_recipe, what_differs
 from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.recipes import Recipe
 from keras_perceiver.training.runs import Run
@@ -176,10 +176,12 @@ def test_a_model_and_a_recipe_by_name_with_the_size_and_the_classes_of_the_data(
 def test_a_recipe_of_the_paper_trains_the_papers_model_unless_another_is_named():
     source = load_source("digits")
     for data in ("digits", source):
-        assert preset_of(None, "imagenet", "perceiver", data, {}) == "imagenet"
-        assert preset_of("tiny", "imagenet", "perceiver", data, {}) == "tiny"
+        assert resolved_preset(None, "imagenet", "perceiver", data, {}) == "imagenet"
+        assert resolved_preset("tiny", "imagenet", "perceiver", data, {}) == "tiny"
         for recipe, network in (("imagenet", "vit"), ("image", "perceiver"), ("audioset", "perceiver")):
-            assert preset_of(None, recipe, network, data, {}) is None  # there is none of films and sounds for pictures
+            assert (
+                resolved_preset(None, recipe, network, data, {}) is None
+            )  # there is none of films and sounds for pictures
 
 
 def test_what_a_preset_has_from_the_data_is_said():

@@ -49,6 +49,14 @@ def undrawn(monkeypatch):
     monkeypatch.setattr(report, "draw", lambda *_: None)
 
 
+def test_a_search_with_a_recipe_of_the_paper_tunes_the_papers_model_and_says_so(tmp_path, undrawn):
+    options = {**TINY, "source": {"image_size": 8}, "base_recipe": "imagenet", "trials": 1}
+    search("digits", **options, output=tmp_path / "search", console=quiet())
+    for name in ("best.json", "default.json"):
+        settings = json.loads((tmp_path / "search" / name).read_text())
+        assert (settings["preset"], settings["base_recipe"]) == ("imagenet", "imagenet")
+
+
 def test_a_search_leaves_its_result_and_goes_on(tmp_path, monkeypatch):
     """A grid of two models, of which one is over a limit: it is not trained, and is no failure."""
     hyper = HyperPerceiver(load_source("digits"), model=TINY_MODEL)

@@ -17,7 +17,7 @@ from keras_perceiver.studies.report import markdown_table
 from keras_perceiver.training import Run, train, with_settings
 from keras_perceiver.training.configuration import configuration, data_options
 from keras_perceiver.training.evaluate import reload_source
-from tuning.tuner import latency
+from tuning.tuner import latency_of
 
 ARMS = ("default", "best")  # each with a file of arguments of `train` in the folder of the search
 LATENCY_TURNS = 5
@@ -95,7 +95,8 @@ def _latencies(models, run):
     """`{arm: milliseconds of one example}` here and now: the least of several measurements, made in turns."""
     config = run.config()
     source = reload_source(run, config)
-    turns = [{arm: latency(models[arm], source, config["preprocess"]) for arm in ARMS} for _ in range(LATENCY_TURNS)]
+    measures = {arm: latency_of(models[arm], source, config["preprocess"]) for arm in ARMS}
+    turns = [{arm: measures[arm]() for arm in ARMS} for _ in range(LATENCY_TURNS)]
     return {arm: min(turn[arm] for turn in turns) for arm in ARMS}
 
 

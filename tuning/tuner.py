@@ -125,11 +125,12 @@ def measure(model, hypermodel):
     """What a model costs: `{"parameters", "flops", "latency_ms"}`, of one example and on this machine."""
     described = describe_model(model)
     costs = {"parameters": described.parameters, "flops": described.flops}
-    return {**costs, "latency_ms": latency(model, hypermodel.source, hypermodel.config["preprocess"])}
+    return {**costs, "latency_ms": latency_of(model, hypermodel.source, hypermodel.config["preprocess"])()}
 
 
-def latency(model, source, preprocess):
-    """Milliseconds of a call with one example as a server gets it, in this process with all its threads.
+def latency_of(model, source, preprocess):
+    """A function that measures the milliseconds of a call with one example as a server gets it, in this process with
+    all its threads.
 
     Of all calls in two seconds a fortieth is faster: what else runs on the machine changes that the least.
     """
@@ -139,7 +140,8 @@ def latency(model, source, preprocess):
     def ask(batch):
         return forward({name: tf.constant(x) for name, x in batch.items()})["logits"].numpy()
 
-    return round(float(np.percentile(milliseconds(ask, served.noise(1), 1, LATENCY_SECONDS), 2.5)), 3)
+    one = served.noise(1)
+    return lambda: round(float(np.percentile(milliseconds(ask, one, 1, LATENCY_SECONDS), 2.5)), 3)
 
 
 def _said(value):

@@ -11,6 +11,7 @@ from keras_perceiver.models import PRESETS
 from keras_perceiver.studies import QUESTIONS, study
 from keras_perceiver.training import RECIPES
 from tests.films import film
+from tests.layer_checks import thorough
 from tests.sounds import write_sounds
 from tests.tiny import TINY_MODEL, TINY_RECIPE, quiet
 
@@ -50,12 +51,13 @@ def ask(question, data, folder, seeds=1, **more):
     return result
 
 
-def test_depth_on_handwritten_digits(small, tmp_path):
-    result = ask("depth", few_digits(), tmp_path / "study", arms=DEPTH)
-    assert [arm.name for arm in result.arms] == DEPTH
+@pytest.mark.parametrize("arms", [DEPTH[1::-1], *thorough(DEPTH)], ids=len)
+def test_depth_on_handwritten_digits(arms, small, tmp_path):
+    result = ask("depth", few_digits(), tmp_path / "study", arms=arms)
+    assert {arm.name for arm in result.arms} == set(arms)
     configs = [json.loads(path.read_text()) for path in (tmp_path / "study").glob("*/seed0/config.json")]
     assert {config["training"]["epochs"] for config in configs} == {1}
-    assert sorted(config["model"]["num_cross_attends"] for config in configs) == [1, 4, 4, 4]
+    assert sorted(config["model"]["num_cross_attends"] for config in configs) == [1, *[4] * (len(arms) - 1)]
 
 
 @pytest.mark.thorough

@@ -20,7 +20,7 @@ def untrained(monkeypatch):
     monkeypatch.setattr(TRAIN, "fit", lambda *_, **__: None)
     monkeypatch.setattr(TRAIN, "evaluate_model", lambda *_, **__: {"accuracy": 0.5, "cross_entropy": 1.0})
     monkeypatch.setattr(TRAIN, "_draw", lambda *_: None)
-    monkeypatch.setattr(confirm_module, "latency", lambda *_: 1.0)
+    monkeypatch.setattr(confirm_module, "latency_of", lambda *_: lambda: 1.0)
 
 
 def settle(folder, **model):

@@ -10,11 +10,14 @@ All of them compute the same function of the same weights:
 import math
 from typing import NamedTuple
 
+import keras
+
 from keras_perceiver import absorbed, attention, byte_arrays
 from keras_perceiver._blocks import row_bytes
 
 IMPLEMENTATIONS = ("dense", "absorbed", "factored")
 MEMORY_BUDGET = 8 * 2**20  # bytes of one block's temporaries: what stays in the cache is also faster
+GPU_MEMORY_BUDGET = 2**30  # there small blocks are slower than the textbook form (tests/benchmarks/NOTES.md, 26)
 
 # The time of a form in units of one multiply-add of a large matrix product: weights of what `features` returns, fitted
 # to times on two cores (tests/benchmarks/choice.py --calibrate), mean of forward and gradients, with XLA and without.
@@ -60,6 +63,13 @@ class Problem(NamedTuple):
     @property
     def total_length(self):
         return sum(self.length(shape) for shape in self.segments.values())
+
+
+def default_memory_budget():
+    """Bytes of one block's temporaries, for the devices that Keras' backend computes on."""
+    if keras.backend.backend() == "torch":  # Keras lists no devices of it
+        return MEMORY_BUDGET
+    return GPU_MEMORY_BUDGET if keras.distribution.list_devices()[0].startswith("gpu") else MEMORY_BUDGET
 
 
 def cross_attention(implementation, query, byte_array, projection, *, num_heads, epsilon, memory_budget):

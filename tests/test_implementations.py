@@ -37,6 +37,19 @@ def test_choice_is_made_for_the_batch_of_each_call(batch, expected, monkeypatch)
     assert set(used) == {expected}
 
 
+@pytest.mark.parametrize(("device", "loops"), [("cpu:0", True), ("gpu:0", False)])
+def test_a_gpu_takes_what_a_cache_cannot_hold_in_one_block(device, loops, monkeypatch):
+    monkeypatch.setattr("keras.distribution.list_devices", lambda: [device])
+    layer = CrossAttention(implementation="factored")
+    shapes = {"content": (1, 128, 128, 3), "tables": [(128, 1, 9), (1, 128, 9)]}
+    layer.build((1, 64, 32), shapes)
+    tables = [tf.ones(table) for table in shapes["tables"]]
+    function = tf.function(lambda latents, content: layer(latents, {"content": content, "tables": tables}))
+    graph = function.get_concrete_function(tf.TensorSpec((1, 64, 32)), tf.TensorSpec((1, 128, 128, 3))).graph
+    nodes = [*graph.as_graph_def().node, *(n for f in graph.as_graph_def().library.function for n in f.node_def)]
+    assert any("While" in node.op for node in nodes) == loops
+
+
 def test_cost_of_an_image():
     dense, factored = CrossAttention(implementation="dense"), CrossAttention(implementation="factored")
     for layer in (dense, factored):

@@ -7,11 +7,11 @@ from keras_perceiver.attention_weights import attention_weights
 from keras_perceiver.byte_arrays import check, num_channels, segments
 from keras_perceiver.implementations import (
     IMPLEMENTATIONS,
-    MEMORY_BUDGET,
     Problem,
     choose_implementation,
     cost,
     cross_attention,
+    default_memory_budget,
     largest_row,
 )
 from keras_perceiver.layers._linear import LAYER_NORM_EPSILON, PACKAGE, layer_norm, linear
@@ -45,8 +45,8 @@ class CrossAttention(keras.layers.Layer):
             blocks. `"auto"`: the one that is expected to be the fastest, see `choose_implementation`. It is
             chosen for the shapes of each call; where the batch is open, for one example, as `describe_cost` tells.
         memory_budget: bytes that the temporaries of one block may take in the last two, for a whole
-            batch; None for what stays in the cache. At least one row of the last index axes of one
-            example must fit.
+            batch; None for 8 MiB, which stay in the cache of a processor, or 1 GiB where Keras' backend
+            computes on a GPU. At least one row of the last index axes of one example must fit.
 
     Call arguments:
         latents: (B, N, D).
@@ -109,7 +109,7 @@ class CrossAttention(keras.layers.Layer):
             self.num_heads,
             width,
             itemsize=8 if precise == "float64" else 4,
-            memory_budget=self.memory_budget or MEMORY_BUDGET,
+            memory_budget=self.memory_budget or default_memory_budget(),
         )
         self._check_budget(self.problem)
         self.chosen_implementation = self._choose(self.problem)
@@ -172,7 +172,7 @@ class CrossAttention(keras.layers.Layer):
             "projection": ByteProjection(*(ops.cast(weight, dtype) for weight in projection)),
             "num_heads": self.num_heads,
             "epsilon": LAYER_NORM_EPSILON,
-            "memory_budget": self.memory_budget or MEMORY_BUDGET,
+            "memory_budget": self.memory_budget or default_memory_budget(),
         }
 
     def attention_weights(self, latents, byte_array):

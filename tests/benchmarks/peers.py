@@ -10,7 +10,9 @@ resident memory above the idle process that has built its model (on a GPU, what 
 most); a training step includes Adam and its state. Beside the times stands the rate of matrix products of each library
 at the model's own shapes, without which a ratio says little of the model.
 
-Leaves `peers.json` and `peers.png` in `--output`. With `KERAS_BACKEND=jax` or `torch` our model runs there.
+Leaves `peers.json` and `peers.png` in `--output`. With `KERAS_BACKEND=jax` or `torch` our model runs there, on a GPU
+where the backend sees one. There JAX multiplies float32 by TensorFloat-32 and PyTorch does not, unless both are told:
+`JAX_DEFAULT_MATMUL_PRECISION=highest`, or `TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1`.
 """
 
 import argparse
@@ -25,11 +27,10 @@ from pathlib import Path
 from measuring import MODES, backend, in_own_process, timed
 from peer_models import BUILDERS, build_ours
 
+IMAGENET = {"latents": 512, "dim": 1024, "bands": 64, "blocks": 8, "layers": 6, "heads": 8, "classes": 1000}
 BUDGETS = {
-    "full": {
-        "cases": {"224x224, batch 1": (224, 1), "64x64, batch 8": (64, 8)},
-        "model": {"latents": 512, "dim": 1024, "bands": 64, "blocks": 8, "layers": 6, "heads": 8, "classes": 1000},
-    },
+    "full": {"cases": {"224x224, batch 1": (224, 1), "64x64, batch 8": (64, 8)}, "model": IMAGENET},
+    "gpu": {"cases": {"224x224, batch 8": (224, 8)}, "model": IMAGENET},
     "tiny": {
         "cases": {"8x8, batch 2": (8, 2)},
         "model": {"latents": 6, "dim": 16, "bands": 2, "blocks": 2, "layers": 1, "heads": 2, "classes": 10},
@@ -63,6 +64,10 @@ def examples(settings):
 
 def our_step(settings):
     """`(step, parameters)` of a Keras model."""
+    import keras
+
+    if settings["precision"] == "bfloat16":
+        keras.config.set_dtype_policy("mixed_bfloat16")
     model, (x, y) = build_ours(settings), examples(settings)
     if settings["pass"] == "forward":
         return functools.partial(model.predict_on_batch, x), model.count_params()
@@ -79,20 +84,25 @@ def torch_step(settings):
     module = BUILDERS[settings["library"]](settings).to(device)
     parameters = sum(p.numel() for p in module.parameters())
     x, y = (torch.from_numpy(array).to(device) for array in examples(settings))
-    run = torch.compile(module) if settings["mode"] == "compiled" else module
+    compiled = torch.compile(module) if settings["mode"] == "compiled" else module
+
+    def run(x):
+        with torch.autocast(device, torch.bfloat16, enabled=settings["precision"] == "bfloat16"):
+            return compiled(x)
+
     if settings["pass"] == "forward":
         module.eval()
 
         def forward():
             with torch.inference_mode():
-                return run(x).cpu()
+                return run(x).float().cpu()
 
         return forward, parameters
     optimizer = torch.optim.Adam(module.parameters())
 
     def train():
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(run(x), y)
+        loss = torch.nn.functional.cross_entropy(run(x).float(), y)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -132,7 +142,7 @@ def product_rate(settings):
         "projection": ((rows, model["dim"]), (model["dim"], model["dim"])),
         "heads": ((heads, model["latents"], width), (heads, width, model["latents"])),
     }
-    product, tensor = torch_product() if settings["library"] == "torch" else keras_product()
+    product, tensor = (torch_product if settings["library"] == "torch" else keras_product)(settings["precision"])
     rates = {}
     for name, (a, b) in shapes.items():
         operands, times = (tensor(a), tensor(b)), []
@@ -145,7 +155,7 @@ def product_rate(settings):
     return rates
 
 
-def torch_product():
+def torch_product(precision):
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -154,18 +164,17 @@ def torch_product():
         result = torch.matmul(a, b)
         return result.flatten()[0].item()  # waits
 
-    return torch.inference_mode()(product), lambda shape: torch.rand(shape, device=device)
+    tensor = functools.partial(torch.rand, device=device, dtype=getattr(torch, precision))
+    return torch.inference_mode()(product), tensor
 
 
-def keras_product():
+def keras_product(precision):
     import keras
-    from measuring import compiled
+    from measuring import compiled, wait
 
     product = compiled(keras.ops.matmul, MODES[backend()][0])
-    return (
-        lambda a, b: keras.ops.convert_to_numpy(product(a, b)[..., :1, :1]),
-        lambda shape: keras.random.uniform(shape, seed=0),
-    )
+    tensor = functools.partial(keras.random.uniform, dtype=precision, seed=0)
+    return (lambda a, b: wait(product(a, b))), tensor
 
 
 def available(library, arguments):
@@ -196,10 +205,10 @@ def measure_all(arguments):
     rates_of = [backend()] + (["torch"] if set(libraries) & set(BUILDERS) and backend() != "torch" else [])
     rows, rates, dead = [], [], set()
     common = {"model": budget["model"], "repeats": arguments.repeats, "seconds": arguments.seconds}
-    common["krasserm"] = str(arguments.krasserm)
+    common |= {"krasserm": str(arguments.krasserm), "precision": arguments.precision}
     for round_, (case, (size, batch)) in itertools.product(range(arguments.rounds), budget["cases"].items()):
         for library in rates_of:
-            settings = {"library": library, "batch": batch, "model": budget["model"], "rate": True}
+            settings = {**common, "library": library, "batch": batch, "rate": True}
             rates.append({"round": round_, "case": case, "library": library, **in_own_process(__file__, settings)})
         for kind, library in itertools.product(arguments.passes, libraries):
             for mode in modes(library):
@@ -263,7 +272,7 @@ def report(rows, rates):
         print(f"{case:18} {library:12} {found[0]:8.0f} {found[1]:8.0f}")
 
 
-def plot(rows, rates, path):
+def plot(rows, rates, precision, path):
     """Seconds and memory of each library at its faster mode."""
     import matplotlib
 
@@ -293,7 +302,8 @@ def plot(rows, rates, path):
         f"{library} {statistics.median(rate['projection'] for rate in rates if rate['library'] == library) / 1e9:.0f}"
         for library in dict.fromkeys(rate["library"] for rate in rates)
     )
-    figure.suptitle(f"The paper's ImageNet model. GFLOP/s of the libraries' products here: {speeds}", fontsize=10)
+    title = f"The paper's ImageNet model, {precision}. GFLOP/s of the libraries' products here: {speeds}"
+    figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=120)
 
 
@@ -303,6 +313,7 @@ def main(arguments=None):
     parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES))
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=list(PASSES))
     parser.add_argument("--budget", choices=list(BUDGETS), default="full")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="bfloat16: mixed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3, help="calls after the first one, in each process")
     parser.add_argument("--seconds", type=float, default=20.0, help="at most, for the repeats; one is made in any case")
@@ -314,7 +325,7 @@ def main(arguments=None):
         return
     rows, rates = measure_all(arguments)
     report(rows, rates)
-    plot(rows, rates, arguments.output / "peers.png")
+    plot(rows, rates, arguments.precision, arguments.output / "peers.png")
 
 
 if __name__ == "__main__":

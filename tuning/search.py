@@ -29,7 +29,7 @@ RESULTS = Path("tuning") / "results"
 OBJECTIVES = {
     "accuracy": ("val_accuracy", "max", False),
     "loss": ("val_loss", "min", None),
-    "mAP": ("val_auc", "max", True),  # as area under precision and recall, mean over the classes
+    "mAP": ("val_mean_average_precision", "max", True),
 }
 
 

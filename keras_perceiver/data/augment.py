@@ -8,7 +8,10 @@ they are driven here by `Draws`, which has none.
 import keras
 import tensorflow as tf
 
-from keras_perceiver._checks import require_between
+from keras_perceiver.data.images import Crop
+
+CROP_OFFSET = 2  # no two augmentations draw the same numbers
+ASPECT_RATIOS = (3 / 4, 4 / 3)  # least and greatest width of a crop by its height
 
 
 def augment_image(
@@ -34,9 +37,9 @@ def augment_image(
     Returns:
         Function `((H, W, c) float32 in [0, 255], (2,) int32 seed) -> (H, W, c) float32`.
     """
-    steps = []  # each with its own offset, so that no two draw the same numbers
+    steps = []  # each with its own offset
     if crop_min_area < 1:
-        steps.append((2, inception_crop(crop_min_area)))
+        steps.append((CROP_OFFSET, inception_crop(crop_min_area)))
     if flip_rate:
         steps.append((3, random_flip(flip_rate)))
     if rand_augment_layers:
@@ -54,23 +57,38 @@ def augment_image(
     return augment
 
 
-def inception_crop(min_area, aspect_ratios=(3 / 4, 4 / 3)):
+def inception_crop(min_area, aspect_ratios=ASPECT_RATIOS):
     """A random part of the picture, of at least `min_area` of its area, resized to the whole (bilinear)."""
-    require_between(0, 1, crop_min_area=min_area)
 
     def crop(image, seed):
-        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-            tf.shape(image),
-            tf.zeros((1, 0, 4)),
-            seed,
-            min_object_covered=0.0,
-            aspect_ratio_range=aspect_ratios,
-            area_range=(max(min_area, 1e-3), 1.0),
-            use_image_if_no_bounding_boxes=True,
-        )
-        part = tf.slice(image, begin, size)
+        top, left, height, width = tf.unstack(inception_box(tf.shape(image)[:2], seed, min_area, aspect_ratios))
+        part = image[top : top + height, left : left + width]
         # Antialiasing only matters where a picture becomes smaller, which a crop never does.
         return tf.ensure_shape(tf.image.resize(part, image.shape[:2]), image.shape)
+
+    return crop
+
+
+def inception_box(size, seed, min_area, aspect_ratios=ASPECT_RATIOS):
+    """A random part of a picture (H, W): (top, left, height, width), (4,) int32, of at least `min_area` of its area."""
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.concat([size, [1]], 0),
+        tf.zeros((1, 0, 4)),
+        seed,
+        min_object_covered=0.0,
+        aspect_ratio_range=aspect_ratios,
+        area_range=(max(min_area, 1e-3), 1.0),
+        use_image_if_no_bounding_boxes=True,
+    )
+    return tf.concat([begin[:2], extent[:2]], 0)
+
+
+def crop_of_files(min_area):
+    """`inception_crop` of a picture as it is in its file: a function `(2,) int32 seed -> Crop`."""
+    least_side = (max(min_area, 1e-3) * min(ASPECT_RATIOS)) ** 0.5  # of a square picture
+
+    def crop(seed):
+        return Crop(lambda size: inception_box(size, tf.add(seed, [CROP_OFFSET, 0]), min_area), least_side)
 
     return crop
 

@@ -63,12 +63,12 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, console=No
     splits = {}
     for split in names:
 
-        def read(row):
-            example = form.read(row[example_key], features[example_key], shape)
+        def read(row, **crop):
+            example = form.read(row[example_key], features[example_key], shape, **crop)
             return np.asarray(example).astype(kind.array(shape)[1])
 
         rows = _rows(builder, split, example_key, label_key, form)
-        examples, good, broken = _examples(builder, rows, read, kind.array(shape), kept[split], name, split, console)
+        examples, good, broken = _examples(builder, rows, read, kind, shape, kept[split], name, split, console)
         problems += broken
         _require_some(good, split, broken)
         splits[split] = Split(
@@ -208,13 +208,13 @@ def _rows(builder, split, example_key, label_key, form):
     return builder.as_dataset(split=split, shuffle_files=False, decoders=only).as_numpy_iterator()
 
 
-def _examples(builder, rows, read, array, kept, name, split, console):
+def _examples(builder, rows, read, kind, shape, kept, name, split, console):
     """Those of a split at the indices `kept`: in memory, or, where they are large, decoded when they are asked for.
 
     Returns:
         `(examples, good, problems)`: `good` are the places in `kept` of those that could be read.
     """
-    shape, dtype = array
+    shape, dtype = kind.array(shape)
     if len(kept) * int(np.prod(shape)) * np.dtype(dtype).itemsize <= LARGE:
         found = list(_read_all(rows, read, kept, split, console))
         good = [place for place, example in enumerate(found) if not isinstance(example, InputError)]
@@ -228,11 +228,11 @@ def _examples(builder, rows, read, array, kept, name, split, console):
         repair="`tfds build --file_format=array_record`, or another `data_dir`.",
     )
 
-    def fetch(index):
+    def fetch(index, **crop):
         with _naming(name, split, index):
-            return read(rows[index])
+            return read(rows[index], **crop)
 
-    return Lazy(fetch, kept, shape, dtype), list(range(len(kept))), []
+    return Lazy(fetch, kept, shape, dtype, kind.reads_parts), list(range(len(kept))), []
 
 
 def _read_all(rows, read, kept, split, console):

@@ -21,7 +21,8 @@ class Form:
         modality: key of `MODALITIES`.
         is_encoded: whether tensorflow-datasets hands out the bytes of the files in it, and decodes nothing.
         scan: (stored example, its feature) -> facts, see `Modality.scan`; None where the feature alone says the shape.
-        read: (stored example, its feature, shape) -> raw example, see `Modality.read`.
+        read: (stored example, its feature, shape) -> raw example, see `Modality.read`; that of a picture takes a
+            `crop` too.
     """
 
     modality: str
@@ -92,7 +93,7 @@ def _mesh(parts):
 
 
 FORMS = {
-    "Image": Form("image", True, None, lambda encoded, feature, shape: read_image(bytes(encoded), shape)),
+    "Image": Form("image", True, None, lambda encoded, _, shape, **crop: read_image(bytes(encoded), shape, **crop)),
     "Audio": Form("audio", False, _scan_sound, _read_sound),
     "Video": Form("video", True, _scan_frames, _read_frames),
 }

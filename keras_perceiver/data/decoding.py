@@ -69,23 +69,42 @@ def image_decoder(shape):
     height, width, channels = shape
 
     def decode(encoded):
-        begins = [_has(encoded, *places) for places in PICTURES]
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_any(begins), ["no picture"])]):
-            kind = tf.argmax(tf.cast(begins, tf.int32), output_type=tf.int32)
-        headers = [functools.partial(header, encoded) for header, _ in PICTURES.values()]
-        cut, size, orientation = tf.switch_case(kind, headers)
-        pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-        legal = (pixels > 0) & (pixels <= MAX_PIXELS) & tf.reduce_all(size > 0)
-        with tf.control_dependencies([tf.debugging.Assert(legal, [size])]):
-            image = tf.switch_case(kind, [functools.partial(_pixels, read, cut) for _, read in PICTURES.values()])
-        image = tf.cast(upright(image, orientation), tf.int32)
-        if channels == 1:
-            image = (tf.tensordot(image, tf.constant([19595, 38470, 7471]), 1)[..., None] + 0x8000) // 2**16
-        image = tf.cast(image, tf.float32)
+        image = _decoded_picture(encoded, channels)
         image = _averaged(_averaged(image, width, axis=1), height, axis=0)
         return {"image": tf.reshape(image, (1, height, width, channels))}, tf.ones((1,), tf.bool)
 
     return decode, {"image": ((1, height, width, channels), tf.float32)}
+
+
+def decode_part(encoded, shape, box):
+    """A part of a picture, (H, W, c) float32, whole numbers in [0, 255]; as `read_image` to a level or two.
+
+    Args:
+        encoded: scalar string, a file as of `image_decoder`.
+        shape: (H, W, c).
+        box: function of (H, W) that returns (top, left, height, width), (4,) int32.
+    """
+    image = _decoded_picture(encoded, shape[-1])
+    top, left, height, width = tf.unstack(box(tf.shape(image)[:2]))
+    part = tf.image.resize(image[top : top + height, left : left + width], shape[:2], antialias=True)
+    return tf.ensure_shape(tf.round(part), shape)
+
+
+def _decoded_picture(encoded, channels):
+    """(h, w, channels) float32 in [0, 255], upright."""
+    begins = [_has(encoded, *places) for places in PICTURES]
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_any(begins), ["no picture"])]):
+        kind = tf.argmax(tf.cast(begins, tf.int32), output_type=tf.int32)
+    headers = [functools.partial(header, encoded) for header, _ in PICTURES.values()]
+    cut, size, orientation = tf.switch_case(kind, headers)
+    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+    legal = (pixels > 0) & (pixels <= MAX_PIXELS) & tf.reduce_all(size > 0)
+    with tf.control_dependencies([tf.debugging.Assert(legal, [size])]):
+        image = tf.switch_case(kind, [functools.partial(_pixels, read, cut) for _, read in PICTURES.values()])
+    image = tf.cast(upright(image, orientation), tf.int32)
+    if channels == 1:
+        image = (tf.tensordot(image, tf.constant([19595, 38470, 7471]), 1)[..., None] + 0x8000) // 2**16
+    return tf.cast(image, tf.float32)
 
 
 def _has(encoded, place, magic):

@@ -18,10 +18,12 @@ class Lazy:
         keys: sequence of n keys, such as paths.
         shape: of one example.
         dtype: of what is handed out; what `fetch` returns is cast to it.
+        has_parts: whether `fetch` takes a `crop` too: which part of an example is read, see `images.Crop`.
     """
 
-    def __init__(self, fetch, keys, shape, dtype):
+    def __init__(self, fetch, keys, shape, dtype, has_parts=False):
         self._fetch = fetch
+        self.has_parts = has_parts
         self._keys = keys
         self._array = None
         self.shape = (len(keys), *shape)
@@ -38,8 +40,12 @@ class Lazy:
     def __getitem__(self, index):
         """One example by an integer; with an array of indices, those examples, still to be decoded."""
         if np.ndim(index):
-            return Lazy(self._fetch, [self._keys[i] for i in index], self.shape[1:], self.dtype)
+            return Lazy(self._fetch, [self._keys[i] for i in index], self.shape[1:], self.dtype, self.has_parts)
         return np.asarray(self._fetch(self._keys[index])).astype(self.dtype)
+
+    def part(self, index, crop):
+        """A part of one example, in the shape of a whole one."""
+        return np.asarray(self._fetch(self._keys[index], crop=crop)).astype(self.dtype)
 
     def array(self, console=None):
         """All examples decoded, in parallel; kept for the next call."""

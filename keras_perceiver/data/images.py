@@ -5,13 +5,17 @@ One reader, Pillow, serves training, `inspect` and `predict`, so that a picture 
 
 import hashlib
 import io
+import math
 import re
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL.Image import Resampling
 
 from keras_perceiver._checks import InputError, require, require_positive
 from keras_perceiver.data.drawing import highlighted
@@ -37,6 +41,14 @@ READERS = {
     rb"BM": BmpImagePlugin.BmpImageFile,
     rb"RIFF.{4}WEBP": WebPImagePlugin.WebPImageFile,  # the first frame
 }
+
+
+class Crop(NamedTuple):
+    """Which part of a picture is read."""
+
+    box: Callable  # (H, W) of the whole, in pixels -> (top, left, height, width) of the part
+    least_side: float  # about the least share of its sides that is asked for: of less, a large JPEG is made small first
+
 
 # A broken EXIF block, say: the pixels are read all the same.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
@@ -80,17 +92,19 @@ def preprocess_images(*, permute_seed=None):
     return preprocess
 
 
-def read_image(file, shape, *, invert=False):
+def read_image(file, shape, *, invert=False, crop=None):
     """Reads a picture file and turns it to what a model expects.
 
     The orientation of the camera is applied, what is transparent becomes background (black, or white with
     `invert`), colours become grey or grey becomes colours, 16 bits become 8, and the picture is resized by area
-    averaging. Of several frames the first is read.
+    averaging (a part of it by straight lines between pixels, for it may become larger). Of several frames the first is
+    read.
 
     Args:
         file: path of a JPEG, PNG, GIF, BMP or WebP file, or its bytes.
         shape: (H, W, c) with c = 1 (grey) or 3 (colour).
         invert: turn dark ink on white into light ink on black.
+        crop: the `Crop` that is read; None for the whole.
 
     Returns:
         (H, W, c) float32 in [0, 255], whole numbers.
@@ -102,12 +116,24 @@ def read_image(file, shape, *, invert=False):
     """
     height, width, channels = shape
     require(channels in (1, 3), "A model of pictures must have 1 or 3 channels", shape=tuple(shape))
-    with decoded(file, (width, height)) as (image, _):
-        pixels = fit(image, shape, background="white" if invert else "black").astype(np.float32)
+    share = 1.0 if crop is None else crop.least_side
+    with decoded(file, (math.ceil(width / share), math.ceil(height / share))) as (image, size):
+        part = image if crop is None else _cut(image, crop.box(size), size)
+        resampling = Resampling.BOX if crop is None else Resampling.BILINEAR
+        pixels = fit(part, shape, "white" if invert else "black", resampling).astype(np.float32)
     return 255.0 - pixels if invert else pixels
 
 
-def fit(image, shape, background="black"):
+def _cut(image, box, size):
+    """The part (top, left, height, width) of a picture of `size` (H, W), of an image of it that may be smaller."""
+    top, left, height, width = (float(number) for number in box)
+    down, across = image.height / size[0], image.width / size[1]
+    edges = left * across, top * down, (left + width) * across, (top + height) * down
+    left, top, right, bottom = (round(edge) for edge in edges)
+    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+
+
+def fit(image, shape, background="black", resampling=Resampling.BOX):
     """A Pillow image -> (H, W, c) uint8: background behind what is transparent, channels, size."""
     height, width, channels = shape
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
@@ -115,7 +141,7 @@ def fit(image, shape, background="black"):
         image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BOX)
+        image = image.resize((width, height), resampling)
     return np.asarray(image).reshape(height, width, channels)
 
 

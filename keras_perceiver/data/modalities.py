@@ -36,6 +36,7 @@ class Modality:
         scan: path -> facts that JSON can hold; an `InputError` where the file cannot be read. Each has
             `hash`, of what was decoded, and `low` and `high`, its range.
         read: (path or bytes, shape) -> one raw example.
+        reads_parts: whether `read` takes a `crop` too, see `images.Crop`.
         choose_shape: (facts of all examples, what was asked for by name) -> shape.
         options: names of what can be asked for: arguments of `load_source` and of `choose_shape`.
         array: shape -> (shape, dtype) of the array of one example.
@@ -82,6 +83,7 @@ class Modality:
     draws_clip: bool = False
     settings: tuple[str, ...] = ()
     asked_extensions: tuple[str, ...] = ()
+    reads_parts: bool = False
     read_whole: Callable | None = None
     notes: Callable = lambda facts, shape: []
     facts_of: Callable | None = None
@@ -121,6 +123,7 @@ MODALITIES = {
         scan=images.scan_image,
         facts_of=images.facts_of,
         read=images.read_image,
+        reads_parts=True,
         resize=images.resize_pixels,
         choose_shape=images.choose_image_shape,
         options=("image_size",),

@@ -41,6 +41,7 @@ def training_dataset(
     mix=None,
     hide=None,
     shard=WHOLE,
+    crop=None,
     read=None,
     service=None,
     num_parallel_calls=tf.data.AUTOTUNE,
@@ -68,8 +69,10 @@ def training_dataset(
         mix: optional function `(raw batch float32, labels, (2,) int32 seed) -> (batch, labels)`.
         hide: optional function `(preprocessed batch, (2,) int32 seed) -> batch`, such as SpecAugment.
         shard: the `Shard` of this process.
-        read: function of an index in the split that returns the raw example, by TensorFlow's operators; None for that
-            of `example_reader`.
+        crop: optional function `(2,) int32 seed -> Crop` where examples are pictures that are
+            read from their files each time, and parts of them are; None for whole ones.
+        read: function of an index in the split and a (2,) int32 seed that returns the raw example, by TensorFlow's
+            operators; None for that of `example_reader`.
         service: function that gives the data set to a data service, see `through_service`; None for none.
         num_parallel_calls: examples that are made ready at once; changes nothing but the speed.
         console: `rich.console.Console` for the progress of decoding what is kept; None for none.
@@ -83,6 +86,8 @@ def training_dataset(
     require_divisible(batch_size, shard.total)
     part, is_cut_late = batch_size // shard.total, shard.total > 1 and not (mix is None and hide is None)
     made = shard.local if not is_cut_late else shard.total  # parts of a batch that are made here
+    if crop is not None and read is None:
+        read = part_reader(split.examples, crop)
     example = example_reader(split, num_classes, console, read)
     is_within_epoch = first_step > 0  # also behind its last step, where its validation is still to come
     first_epoch, first_step = divmod(first_epoch * steps + first_step, steps)
@@ -92,9 +97,10 @@ def training_dataset(
         done = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0)
 
         def augmented(index):
-            x, y = example(index)
+            own_seed = _shifted(seed_of_epoch, index)
+            x, y = example(index, own_seed)
             x = x if isinstance(x, dict) else tf.cast(x, tf.float32)
-            return (x if augment is None else augment(x, _shifted(seed_of_epoch, index))), y
+            return (x if augment is None else augment(x, own_seed)), y
 
         def finished(number, batch):
             x, y = batch
@@ -202,7 +208,8 @@ def _evaluation_parts(count, batch_size, shard):
 
 
 def example_reader(split, num_classes, console=None, read=None):
-    """A function `index -> (raw example, labels (num_classes,) float32)` for use in `Dataset.map`.
+    """A function `(index, seed) -> (raw example, labels (num_classes,) float32)` for use in `Dataset.map`; the seed is
+    for who reads a part.
 
     A raw example is a tensor, or `{field: tensor}` where examples are kept with a structured dtype.
 
@@ -212,21 +219,36 @@ def example_reader(split, num_classes, console=None, read=None):
     read = read or _raw_reader(split.examples, console)
     labels = tf.constant(split.labels)
 
-    def example(index):
+    def example(index, seed=None):
         label = labels[index]
-        return read(index), (tf.cast(label, tf.float32) if split.is_multi_label else tf.one_hot(label, num_classes))
+        return read(index, seed), (
+            tf.cast(label, tf.float32) if split.is_multi_label else tf.one_hot(label, num_classes)
+        )
 
     return example
 
 
 def _raw_reader(examples, console):
-    """A function `index -> raw example`."""
+    """A function `(index, seed) -> raw example`, which needs no seed."""
     if isinstance(examples, Lazy) and examples.nbytes <= CACHE_BYTES:
         examples = examples.array(console)
     if isinstance(examples, Lazy):
-        return lambda index: _decoded(examples, index)
+        return lambda index, seed: _decoded(examples, index)
     arrays = fields(examples)
-    return lambda index: tf.nest.map_structure(lambda array: array[index], arrays)
+    return lambda index, seed: tf.nest.map_structure(lambda array: array[index], arrays)
+
+
+def part_reader(examples, crop):
+    """A function `(index, seed) -> raw example` of parts of the pictures in a `Lazy`, see `training_dataset`."""
+
+    def part(index, seed):
+        return examples.part(int(index), crop(seed))
+
+    def read(index, seed):
+        x = tf.numpy_function(part, [index, seed], examples.dtype, stateful=False)
+        return tf.ensure_shape(x, examples.shape[1:])
+
+    return read
 
 
 def fields(examples):

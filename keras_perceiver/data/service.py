@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import ExifTags, Image
 
 from keras_perceiver._checks import InputError, require
+from keras_perceiver.data.decoding import decode_part
 from keras_perceiver.data.examples import Lazy
 from keras_perceiver.data.files import open_regular
 from keras_perceiver.data.images import MAX_FILE_BYTES
@@ -35,11 +36,13 @@ def require_service(address):
         ) from error
 
 
-def service_reader(source):
-    """How a data service reads the training examples of a source: a function of an index, or None for an array.
+def service_reader(source, crop=None):
+    """How a data service reads the training examples of a source: a function of an index and a seed, or None for an
+    array.
 
     A service is another process: of what makes an example ready it gets TensorFlow's operators, and no Python. Pictures
-    in a folder it reads and decodes itself, and needs the same folder at the same path. An array is sent to it.
+    in a folder it reads and decodes itself, and needs the same folder at the same path; with `crop`, see
+    `training_dataset`, parts of them. An array is sent to it.
 
     Raises:
         InputError: where no operators decode the files as they are decoded without a service, and there are too many
@@ -50,7 +53,7 @@ def service_reader(source):
         return None
     folder = Path(source.data) if source.data else None
     if source.modality == "image" and folder is not None and folder.is_dir():
-        return _picture_reader(source, folder)
+        return _picture_reader(source, folder, crop)
     require(
         split.examples.nbytes <= MAX_SENT_BYTES,
         "A data service must decode examples by TensorFlow's operators alone, which is written for folders of JPEG and "
@@ -62,7 +65,7 @@ def service_reader(source):
     return None
 
 
-def _picture_reader(source, folder):
+def _picture_reader(source, folder, crop):
     names = source.splits["train"].names
     unfit = [name for name in names if not _is_decoded_alike(folder / name)]
     require(
@@ -71,11 +74,13 @@ def _picture_reader(source, folder):
         f"they are here. {len(unfit):,} of {len(names):,} are others: {some_of(unfit)}",
         repair="Turn or convert them, or train without `data_service`.",
     )
-    decode, _ = MODALITIES[source.modality].decoder(source.example_shape)
+    shape = source.example_shape
+    decode, _ = MODALITIES[source.modality].decoder(shape)
     paths = tf.constant([os.fspath(folder / name) for name in names])
 
-    def read(index):
-        image = decode(tf.io.read_file(paths[index]))[0]["image"][0]
+    def read(index, seed):
+        encoded = tf.io.read_file(paths[index])
+        image = decode(encoded)[0]["image"][0] if crop is None else decode_part(encoded, shape, crop(seed).box)
         return tf.cast(image, tf.uint8)
 
     return read

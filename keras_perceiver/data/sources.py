@@ -205,11 +205,11 @@ def _load_folder(folder, *, modality, shape, splits, console, **asked):
         )
     root = folder.resolve()
 
-    def fetch(path):
-        return kind.read(root / path, shape)
+    def fetch(path, **crop):
+        return kind.read(root / path, shape, **crop)
 
     whole = Split(
-        Lazy(fetch, [item.path for item in items], *kind.array(shape)),
+        Lazy(fetch, [item.path for item in items], *kind.array(shape), kind.reads_parts),
         _labels(items, class_names),
         tuple(item.path for item in items),
         tuple(facts[item.path] for item in items),

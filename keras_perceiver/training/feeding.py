@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, evaluation_dataset, training_dataset
+from keras_perceiver.data.augment import crop_of_files
+from keras_perceiver.data.examples import Lazy
 from keras_perceiver.data.pipeline import WHOLE, epoch_order, evaluation_steps
 from keras_perceiver.data.service import service_reader, through_service
 
@@ -25,6 +27,9 @@ def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, sha
     """
     kind = MODALITIES[source.modality]
     first_epoch, first_step = position
+    crop = None
+    if crops_before_resizing(source, recipe):
+        crop, recipe = crop_of_files(recipe.crop_min_area), recipe.replaced(crop_min_area=1.0)
     return training_dataset(
         source.splits["train"],
         batch_size=recipe.batch_size,
@@ -38,7 +43,8 @@ def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, sha
         mix=None if kind.mix is None else kind.mix(**_settings(kind.mix, recipe)),
         hide=hiding(source, recipe),
         shard=shard,
-        read=None if service is None else service_reader(source),
+        crop=crop,
+        read=None if service is None else service_reader(source, crop),
         service=None if service is None else lambda dataset: through_service(dataset, service),
         console=console,
     )
@@ -128,6 +134,13 @@ def file_errors():
         if reason is None:
             raise
         raise InputError(reason[1]) from error
+
+
+def crops_before_resizing(source, recipe):
+    """Whether `recipe` takes random crops of the pictures as they are in their files, and the source has such."""
+    examples = source.splits["train"].examples
+    can = isinstance(examples, Lazy) and examples.has_parts
+    return can and recipe.crop_before_resizing and recipe.crop_min_area < 1
 
 
 def augmentation(source, recipe):

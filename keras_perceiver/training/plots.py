@@ -14,14 +14,15 @@ TRAINING, VALIDATION = "#4878a8", "#d1603d"
 
 
 def plot_curves(rows, path):
-    """Draws loss and accuracy (area under precision and recall of several labels) over the epochs."""
+    """Draws loss and accuracy (mean average precision of several labels) over the epochs."""
+    figures = "loss", "accuracy" if "accuracy" in rows[0] else "mean_average_precision"
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy" if "accuracy" in rows[0] else "auc"), strict=True):
+    for axes, name in zip(figure.subplots(1, 2), figures, strict=True):
         for key, label, color in ((name, "training", TRAINING), (f"val_{name}", "validation", VALIDATION)):
             if key in rows[0]:
                 axes.plot(epochs, [row[key] for row in rows], label=label, color=color, linewidth=1.5)
-        axes.set(xlabel="epoch", title=name)
+        axes.set(xlabel="epoch", title=name.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

@@ -7,6 +7,14 @@ import keras
 import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+# What is shown of the logs of an epoch, and how it is named.
+FIGURES = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "val_accuracy": "val_accuracy",
+    "val_mean_average_precision": "val_mAP",
+}
+
 
 class History(keras.callbacks.Callback):
     """Appends the logs of each epoch to `rows` and hands all of them to `write`."""
@@ -57,7 +65,7 @@ class ProgressBar(keras.callbacks.Callback):
         self._began = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
-        figures = "  ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "accuracy", "val_accuracy") if name in logs)
+        figures = "  ".join(f"{said} {logs[name]:.4f}" for name, said in FIGURES.items() if name in logs)
         seconds = time.monotonic() - self._began
         figures += f"  {self.params['steps'] * self.batch_size / seconds:,.0f} examples/s"
         self.progress.update(self.task, completed=epoch + 1, figures=figures)

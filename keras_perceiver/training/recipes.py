@@ -65,6 +65,8 @@ class Recipe:
         time_masks, frequency_masks, time_mask_share, frequency_mask_share: see `spec_augment`; none by default.
         min_steps, max_steps: where they are given, data of which `epochs` would take fewer steps are trained on in more
             epochs, and data of which they would take more in fewer.
+        crop_before_resizing: whether crops are taken of pictures as they are in their files, which are decoded again
+            each epoch, as the paper's are; otherwise of pictures in the size of the model, which may lie in memory.
         crop_from_epochs: random crops are left out where an example is seen less often: a model that sees each picture
             a few times learns more from it whole.
         jit_compile: whether XLA compiles the training step; worth its seconds but for the shortest runs.
@@ -110,6 +112,7 @@ class Recipe:
     frequency_mask_share: float = 0.2
     min_steps: int | None = None
     max_steps: int | None = None
+    crop_before_resizing: bool = False
     crop_from_epochs: int = 0
     jit_compile: bool = True
     precision: str = "float32"
@@ -201,7 +204,7 @@ class Recipe:
         model.compile(
             optimizer,
             self.loss(multi_label),
-            metrics=_metrics(model, multi_label),
+            metrics=[] if multi_label else ["accuracy"],
             jit_compile=self.jit_compile,
             steps_per_execution=self.steps_per_execution,
         )
@@ -239,15 +242,6 @@ class Recipe:
         if recipe.epochs < recipe.crop_from_epochs and overrides.get("crop_min_area") is None:
             recipe = recipe.replaced(crop_min_area=1.0)
         return recipe
-
-
-def _metrics(model, multi_label):
-    """What is watched while a model trains: accuracy, or the area under precision and recall, mean over the classes."""
-    if not multi_label:
-        return ["accuracy"]
-    return [
-        keras.metrics.AUC(curve="PR", multi_label=True, num_labels=model.output_shape[-1], from_logits=True, name="auc")
-    ]
 
 
 # Ours, of all recipes for modalities.
@@ -336,6 +330,7 @@ RECIPES = {
     "imagenet": Recipe(
         epochs=120,
         **_PAPER,
+        crop_before_resizing=True,
         label_smoothing=0.1,
         rand_augment_layers=4,
         rand_augment_magnitude=5.0,

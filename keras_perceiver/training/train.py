@@ -26,9 +26,10 @@ from keras_perceiver.training.configuration import (
 )
 from keras_perceiver.training.distribution import Workers
 from keras_perceiver.training.divergence import StopOnNonFiniteLoss
-from keras_perceiver.training.evaluate import evaluate_model
+from keras_perceiver.training.evaluate import MeanAveragePrecision, evaluate_model
 from keras_perceiver.training.exports import export_once
 from keras_perceiver.training.feeding import (
+    crops_before_resizing,
     evaluation_data,
     examples_of_step,
     file_errors,
@@ -314,6 +315,9 @@ def _say_what_is_trained(source, network, built, recipe, said, console):
     console.print(f"{source.name}: {sizes} examples; a {network} of {built.count_params():,} parameters")
     for line in [*said, *source.report.lines()]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if recipe.crop_before_resizing and recipe.crop_min_area < 1 and not crops_before_resizing(source, recipe):
+        size = " x ".join(map(str, source.example_shape))
+        console.print(f"random crops are parts of examples as they are kept, {size}: these data have no larger ones")
     if recipe.epochs < recipe.crop_from_epochs:
         console.print(
             f"pictures are seen {recipe.epochs} times each and are not cropped, unless `crop_min_area` asks for it"
@@ -365,6 +369,7 @@ def fit(
             # behind the others: they see what was validated.
             callbacks=[
                 StopOnNonFiniteLoss(examples),
+                *([MeanAveragePrecision(source, preprocess, workers)] if source.is_multi_label else []),
                 *callbacks,
                 *([keras.callbacks.SwapEMAWeights()] if recipe.ema_momentum is not None else []),
             ],

@@ -5,9 +5,11 @@ import collections
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from keras_perceiver.data.augment import (
     augment_image,
+    crop_of_files,
     inception_crop,
     keras_augment,
     keras_operations,
@@ -16,6 +18,8 @@ from keras_perceiver.data.augment import (
     random_flip,
     shift_image,
 )
+from keras_perceiver.data.decoding import decode_part
+from keras_perceiver.data.images import Crop, read_image
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (13, 11, 3)).astype(np.float32)
@@ -76,6 +80,39 @@ def test_a_crop_is_a_part_of_the_picture_of_the_least_area_or_more():
     assert max(areas) > 0.8
     assert len(set(areas)) > 30
     assert 0.7 < min(ratios) < 0.9 < 1.1 < max(ratios) < 1.4
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("png", 1.5), ("jpg", 4.0)])
+def test_a_crop_of_a_file_is_a_part_of_the_whole_picture_that_is_made_small_afterwards(tmp_path, kind, tolerance):
+    """Of a picture whose pixels are their own coordinates, and of which one column in four is bright."""
+    height, width, side = 96, 192, 48
+    path, crop, sharp = tmp_path / f"picture.{kind}", crop_of_files(0.1), 0
+    down, across = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    pixels = np.stack([across, down, across % 4 // 3 * 255], axis=-1).astype(np.uint8)
+    Image.fromarray(pixels).save(path, quality=100, subsampling=0)
+    for seed in seeds(20):
+        box = crop(seed).box((height, width)).numpy()
+        part = read_image(path, (side, side, 3), crop=crop(seed))
+        centres = np.clip((np.arange(side)[:, None] + 0.5) * box[2:] / side - 0.5, 0, box[2:] - 1) + box[:2]
+        inner = slice(2, -2)  # at the edge there is less to average
+        assert np.abs(part[:, :, 1].mean(axis=1) - centres[:, 0])[inner].max() < tolerance
+        assert np.abs(part[:, :, 0].mean(axis=0) - centres[:, 1])[inner].max() < tolerance
+        if box[3] <= side:
+            sharp += 1
+            assert np.ptp(part[..., 2]) > 150
+        in_graph = decode_part(tf.constant(path.read_bytes()), (side, side, 3), crop(seed).box)
+        assert np.abs(in_graph - part).max() <= 2
+    assert sharp
+    assert np.ptp(read_image(path, (side, side, 3))[..., 2]) < 60, "made small first, no column is left"
+
+
+def test_a_crop_of_a_huge_jpeg_is_of_one_that_was_made_small_while_it_was_decoded(tmp_path):
+    rows = np.linspace(0, 255, 1600)
+    path = tmp_path / "picture.jpg"
+    Image.fromarray(np.broadcast_to(rows[:, None, None], (1600, 2400, 3)).astype(np.uint8)).save(path)
+    crop = Crop(lambda size: (size[0] // 2, 0, size[0] // 4, size[1]), 0.5)
+    part = read_image(path, (16, 16, 1), crop=crop)
+    np.testing.assert_allclose(part[..., 0].mean(axis=1), rows[800:1200].reshape(16, 25).mean(axis=1), atol=4)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -22,9 +22,11 @@ from keras_perceiver.data import (
     steps_per_epoch,
     training_dataset,
 )
+from keras_perceiver.data.augment import crop_of_files
 from keras_perceiver.data.pipeline import evaluation_steps
 from keras_perceiver.training import RECIPES
-from keras_perceiver.training.feeding import training_data
+from keras_perceiver.training.feeding import crops_before_resizing, training_data
+from tests.pictures import write_pictures
 
 COUNT, CLASSES = 21, 3
 # Every example says who it is, and its label follows from that.
@@ -70,6 +72,43 @@ def test_batches_of_evaluation_are_of_one_size_where_they_can_be(count, batch, s
     dataset = evaluation_dataset(split, batch_size=batch, num_classes=2, preprocess=lambda x: x)
     assert [len(x) for x, _ in dataset] == sizes
     assert evaluation_steps(count, batch) == len(sizes)
+
+
+def test_parts_of_pictures_are_a_function_of_seed_epoch_and_index():
+    """Each example says who it is and where it was cut."""
+
+    def fetch(key, crop=None):
+        box = (0, 0, 40, 40) if crop is None else np.asarray(crop.box((40, 40)))
+        return np.array([key, *box]).reshape(1, 1, 5)
+
+    split = Split(Lazy(fetch, range(COUNT), (1, 1, 5), np.uint8, has_parts=True), SPLIT.labels)
+    changes = {"split": split, "crop": crop_of_files(0.1)}
+
+    def boxes(**more):
+        rows = np.concatenate([x.numpy().reshape(-1, 5) for x, _ in training(**changes, **more)]).astype(int)
+        return {(place // COUNT, row[0]): tuple(row[1:]) for place, row in enumerate(rows.tolist())}
+
+    found = boxes()
+    assert len(found) == 4 * COUNT
+    assert len(set(found.values())) > 3 * COUNT
+    assert found == boxes(num_parallel_calls=1)
+    assert not set(found.items()) & set(boxes(seed=6).items())
+    assert boxes(first_epoch=2) == {(epoch - 2, who): box for (epoch, who), box in found.items() if epoch >= 2}
+
+
+def test_the_paper_crops_files_and_other_recipes_what_was_resized(tmp_path):
+    write_pictures(tmp_path, {"cat": 20, "dog": 20})
+    source = load_source(tmp_path)
+    paper, ours = RECIPES["imagenet"].replaced(rand_augment_layers=0), RECIPES["image"]
+    assert crops_before_resizing(source, paper)
+    assert not crops_before_resizing(source, paper.replaced(crop_min_area=1.0))
+    assert not crops_before_resizing(source, ours)
+    assert not crops_before_resizing(load_source("digits"), paper)
+    asked = []
+    monitored = source.splits["train"].examples
+    monitored.part, part = lambda i, crop: (asked.append(i), part(i, crop))[1], monitored.part
+    next(iter(training_data(source, paper.replaced(batch_size=8), 0)))
+    assert len(set(asked)) >= 8
 
 
 def test_the_order_is_a_function_of_the_seed():

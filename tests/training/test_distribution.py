@@ -311,7 +311,7 @@ def test_a_data_service_reads_upright_jpegs_and_pngs_itself_and_refuses_others(t
     source = load_source(tmp_path)
     train_split, read = source.splits["train"], service_reader(source)
     for index in (0, 5):
-        np.testing.assert_array_equal(read(index).numpy(), train_split.examples[index])
+        np.testing.assert_array_equal(read(index, None).numpy(), train_split.examples[index])
     turned = Image.Exif()
     turned[ExifTags.Base.Orientation] = 6
     Image.open(tmp_path / train_split.names[3]).save(tmp_path / train_split.names[3], exif=turned)

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +14,7 @@ from keras_perceiver.data import load_source
 from keras_perceiver.export import SavedClassifier, predict
 from keras_perceiver.training import Run, evaluate, train
 from keras_perceiver.training.evaluate import mean_of_clips
+from keras_perceiver.training.feeding import evaluation_data
 from keras_perceiver.training.metrics import multi_label_metrics
 
 RECIPE = {**TINY_RECIPE, "epochs": 2, "batch_size": 8}
@@ -70,6 +72,14 @@ def test_sounds_with_several_labels_are_trained_on(tmp_path):
     assert 0 < metrics["mean_average_precision"] <= 1
     assert json.loads((run.folder / "metrics.json").read_text())["examples"] == 8
     assert not (run.folder / "confusion_matrix.png").exists()
+    last = json.loads((run.folder / "history.jsonl").read_text().splitlines()[-1])
+    source = load_source(folder, splits=run.splits())
+    model = keras.models.load_model(run.model_path)
+    logits = model.predict(evaluation_data(source, "validation"), verbose=0)
+    labels = source.splits["validation"].labels
+    known = labels.any(axis=0)
+    precision = average_precision_score(labels[:, known], logits[:, known], average="macro")
+    assert last["val_mean_average_precision"] == pytest.approx(precision, abs=1e-6)
     again = evaluate(run.folder)
     assert again == {name: metrics[name] for name in again}
     answer = predict(metrics["export"], [folder / "0.wav"], top=3)[0]

@@ -41,7 +41,8 @@ def derive_batching(timings, cpus, *, pad):
     """Parameters for a server of so many processors.
 
     - A batch is as large as the smallest that reaches 95 % of a model's best throughput, for the model that wants the
-      largest; at least as large as a request of our client and of the warm-up.
+      largest; at least as large as a request of our client and of the warm-up, and no larger where XLA would compile
+      for it when it is first asked.
     - A request waits for others at most half as long as it would take alone, where several models are served the
       quickest of them.
     - The queue holds work for a second.
@@ -49,8 +50,8 @@ def derive_batching(timings, cpus, *, pad):
     Args:
         timings: dictionaries with the fields of `Timing`, of SavedModels; none where nothing was measured.
         cpus: processors.
-        pad: whether batches are padded to one of few sizes: those of the warm-up and the largest. XLA compiles for each
-            size; without it padding is work for nothing.
+        pad: whether batches are padded to one of few sizes, those of the warm-up: XLA compiles for each size; without
+            it padding is work for nothing.
 
     Returns:
         `Batching`.
@@ -58,14 +59,15 @@ def derive_batching(timings, cpus, *, pad):
     size, wait, queue = LARGEST_REQUEST, 1000, 100
     for rows in _by_model(timings, cpus):
         best = max(row["examples_per_second"] for row in rows)
-        size = max(size, min(r["batch_size"] for r in rows if r["examples_per_second"] >= NEARLY * best))
+        enough = min(row["batch_size"] for row in rows if row["examples_per_second"] >= NEARLY * best)
+        size = size if pad else max(size, enough)
     if timings:
         models = _by_model(timings, cpus)
         alone = min(rows[0]["median"] / rows[0]["batch_size"] for rows in models)  # of an example, in milliseconds
         slowest = max(size * rows[-1]["median"] / rows[-1]["batch_size"] for rows in models)  # of a whole batch
         wait = min(max(round(500 * alone), MIN_WAIT), MAX_WAIT)
         queue = max(cpus, math.floor(1000 * LONGEST_QUEUE / slowest))  # a batch was timed with all processors
-    sizes = tuple(sorted({*BATCH_SIZES, size})) if pad else ()
+    sizes = BATCH_SIZES if pad else ()
     return Batching(size, wait, queue, cpus, sizes, "benchmark" if timings else "assumed, not measured")
 
 

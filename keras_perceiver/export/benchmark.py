@@ -38,8 +38,8 @@ class Timing:
 def benchmark(models, *, batch_sizes=(1, 8, 32), threads=(1, 2), seconds=1.0, picture=None):
     """Times what a server asks of a model, raw arrays in and logits out.
 
-    Exports are timed in a process that runs nothing else. The model of a run is timed as it is live, in this process
-    and with all its threads.
+    Exports are timed in a process that runs nothing else. The model of a run is timed live and in float32, in this
+    process and with all its threads.
 
     Args:
         models: folders: of a SavedModel or a LiteRT file, or of its versions; or of a finished run.
@@ -109,7 +109,7 @@ def time_export(folder, artefact_format, threads, batch_sizes, seconds, examples
 
 
 def time_live(run, batch_sizes, seconds):
-    """The timings of the model of a run, in this process."""
+    """The timings of the model of a run in this process: in float32, whatever it was trained in, as its export is."""
     import keras
 
     folder = Path(run)
@@ -122,7 +122,7 @@ def time_live(run, batch_sizes, seconds):
     def ask(batch):
         return forward({name: tf.constant(x) for name, x in batch.items()})["logits"].numpy()
 
-    examples, runtime = served.noise(max(batch_sizes)), f"live, tensorflow {tf.__version__}"
+    examples, runtime = served.noise(max(batch_sizes)), f"live in float32, tensorflow {tf.__version__}"
     return [_timing(run, runtime, None, size, milliseconds(ask, examples, size, seconds)) for size in batch_sizes]
 
 

@@ -236,9 +236,11 @@ def test_batching_follows_what_was_measured():
     found = derive_batching(rows, 2, pad=False)
     assert (found.max_batch_size, found.wait_microseconds, found.queue, found.threads) == (32, 5000, 12, 2)
     rows += [timing("plants", size, rate) for size, rate in {1: 1000, 128: 2000}.items()]
-    found = derive_batching(rows, 2, pad=True)
-    assert (found.max_batch_size, found.wait_microseconds) == (128, 500)
-    assert found.sizes == (1, 4, 16, 128)
+    found = derive_batching(rows, 2, pad=False)
+    assert (found.max_batch_size, found.wait_microseconds, found.sizes) == (128, 500, ())
+    compiled = derive_batching(rows, 2, pad=True)
+    assert compiled.sizes == BATCH_SIZES
+    assert compiled.max_batch_size == BATCH_SIZES[-1], "a size without a request of the warm-up is not compiled"
     flat = derive_batching([timing("animals", size, 50) for size in (1, 8)], 2, pad=False)
     assert flat.max_batch_size == client.BATCH
 

@@ -67,7 +67,7 @@ class Problem(NamedTuple):
 
 def default_memory_budget():
     """Bytes of one block's temporaries, for the devices that Keras' backend computes on."""
-    if keras.backend.backend() == "torch":  # Keras lists no devices of it
+    if keras.backend.backend() not in ("tensorflow", "jax"):  # Keras lists the devices of no other
         return MEMORY_BUDGET
     return GPU_MEMORY_BUDGET if keras.distribution.list_devices()[0].startswith("gpu") else MEMORY_BUDGET
 

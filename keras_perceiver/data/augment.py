@@ -8,6 +8,7 @@ they are driven here by `Draws`, which has none.
 import keras
 import tensorflow as tf
 
+from keras_perceiver._checks import require_between
 from keras_perceiver.data.images import Crop
 
 CROP_OFFSET = 2  # no two augmentations draw the same numbers
@@ -59,6 +60,7 @@ def augment_image(
 
 def inception_crop(min_area, aspect_ratios=ASPECT_RATIOS):
     """A random part of the picture, of at least `min_area` of its area, resized to the whole (bilinear)."""
+    require_between(0, 1, crop_min_area=min_area)
 
     def crop(image, seed):
         top, left, height, width = tf.unstack(inception_box(tf.shape(image)[:2], seed, min_area, aspect_ratios))
@@ -85,6 +87,7 @@ def inception_box(size, seed, min_area, aspect_ratios=ASPECT_RATIOS):
 
 def crop_of_files(min_area):
     """`inception_crop` of a picture as it is in its file: a function `(2,) int32 seed -> Crop`."""
+    require_between(0, 1, crop_min_area=min_area)
     least_side = (max(min_area, 1e-3) * min(ASPECT_RATIOS)) ** 0.5  # of a square picture
 
     def crop(seed):

@@ -17,7 +17,8 @@ MIX_OFFSET = 1_000_000_007  # beyond the index of any example: batches draw othe
 
 
 class Shard(NamedTuple):
-    """The replicas of a model that this process feeds: `local` ones from `first` on, of `total` in all processes."""
+    """The replicas of a model that this process feeds: `local` from `first` on, of `total` in all processes, of which
+    each feeds as many."""
 
     first: int
     local: int
@@ -192,7 +193,10 @@ def _even_batch(count, batch_size):
 
 
 def _evaluation_parts(count, batch_size, shard):
-    """The indices of each batch that a process is given, for each of its replicas in turn."""
+    """The indices of each batch that a process is given, for each of its replicas in turn.
+
+    What several workers have predicted is joined by Keras in the order of first replicas, second replicas, ..
+    """
     steps = evaluation_steps(count, batch_size)
     require(
         count >= steps * shard.total,
@@ -203,7 +207,7 @@ def _evaluation_parts(count, batch_size, shard):
     return [
         part
         for step in np.array_split(np.arange(count), steps)
-        for part in np.array_split(step, shard.total)[shard.first : shard.first + shard.local]
+        for part in np.array_split(step, shard.total)[shard.first // shard.local :: shard.total // shard.local]
     ]
 
 
@@ -242,7 +246,8 @@ def part_reader(examples, crop):
     """A function `(index, seed) -> raw example` of parts of the pictures in a `Lazy`, see `training_dataset`."""
 
     def part(index, seed):
-        return examples.part(int(index), crop(seed))
+        with tf.device("CPU:0"):  # not a GPU that is training
+            return examples.part(int(index), crop(seed))
 
     def read(index, seed):
         x = tf.numpy_function(part, [index, seed], examples.dtype, stateful=False)

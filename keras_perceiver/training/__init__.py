@@ -22,6 +22,7 @@ from keras_perceiver.training.launcher import launch
 from keras_perceiver.training.memory import keep_freed_memory
 from keras_perceiver.training.metrics import figure_of
 from keras_perceiver.training.plan import Plan
+from keras_perceiver.training.precision import MeanAveragePrecision
 from keras_perceiver.training.progress import History, ProgressBar
 from keras_perceiver.training.recipes import PRECISIONS, RECIPES, Recipe
 from keras_perceiver.training.resume import Checkpoints
@@ -39,6 +40,7 @@ __all__ = [
     "History",
     "HyperPerceiver",
     "Lamb",
+    "MeanAveragePrecision",
     "MirroredStrategy",
     "ModelGraph",
     "MultiWorkerStrategy",

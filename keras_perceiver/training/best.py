@@ -15,9 +15,9 @@ KEPT = ("last", "best")
 class BestEpoch(keras.callbacks.Callback):
     """Keeps the weights of the best epoch, and ends a run that has not become better for a while.
 
-    The best epoch is the first one with the highest accuracy (of several labels an example, mean average precision) on
-    validation, of equal ones the one with the lower loss. It follows from the history alone, so that a run
-    that was killed and goes on decides alike.
+    The best epoch is the first one with the highest accuracy (of several labels an example, `mean_average_precision`)
+    on validation; of equal ones, and where there is neither, the one with the lower loss. It follows from the history
+    alone, so that a run that was killed and goes on decides alike.
 
     Put it before `SwapEMAWeights`, so that it sees what was validated, and before `Checkpoints`.
 
@@ -69,7 +69,7 @@ class BestEpoch(keras.callbacks.Callback):
 
 def _score(logs, prefix=""):
     """What is compared: figures of a validation, the greater the better; NaN is less than any."""
-    figure = logs.get(f"{prefix}accuracy", logs.get(f"{prefix}mean_average_precision"))
+    figure = logs.get(f"{prefix}accuracy", logs.get(f"{prefix}mean_average_precision", 0.0))
     return tuple(-math.inf if math.isnan(value) else value for value in (figure, -logs[f"{prefix}loss"]))
 
 

@@ -56,45 +56,15 @@ def evaluate_model(model, source, *, preprocess=None, workers=None):
 
     Of several `Workers` each predicts its part of the split, and all return the same.
     """
+    workers = workers or Workers()
     clips = clips_of(source, "test")
-    logits = _predicted(model, source, "test", preprocess, workers or Workers(), clips)
+    dataset = evaluation_data(source, "test", preprocess=preprocess, clips=clips, shard=workers.shard)
+    with file_errors():
+        logits = model.predict(
+            workers.distributed(dataset), steps=steps_of_evaluation(source, "test", clips), verbose=0
+        )
     metrics = multi_label_metrics if source.is_multi_label else classification_metrics
     return metrics(mean_of_clips(logits, clips), source.splits["test"].labels, source.class_names)
-
-
-class MeanAveragePrecision(keras.callbacks.Callback):
-    """Adds `mean_average_precision` to the figures of each validation while a model trains.
-
-    That of `multi_label_metrics`, exact, where Keras' area under precision and recall is one of 200 thresholds. The
-    logits of the whole split are predicted once more for it. Put it before whoever is to see it, and before
-    `SwapEMAWeights`.
-
-    Args:
-        source: a `Source` of examples with several labels.
-        preprocess, workers: see `evaluate_model`.
-    """
-
-    def __init__(self, source, preprocess, workers):
-        super().__init__()
-        self.source = source
-        self.preprocess = preprocess
-        self.workers = workers
-
-    def on_test_end(self, logs=None):
-        logits = _predicted(self.model, self.source, "validation", self.preprocess, self.workers)
-        found = multi_label_metrics(logits, self.source.splits["validation"].labels, self.source.class_names)
-        value = found["mean_average_precision"]
-        self._value = logs["mean_average_precision"] = float("nan") if value is None else value
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs["val_mean_average_precision"] = self._value
-
-
-def _predicted(model, source, split, preprocess, workers, clips=None):
-    """Logits of every example of a split, or of every clip of them."""
-    dataset = evaluation_data(source, split, preprocess=preprocess, clips=clips, shard=workers.shard)
-    with file_errors():
-        return model.predict(workers.distributed(dataset), steps=steps_of_evaluation(source, split, clips), verbose=0)
 
 
 def mean_of_clips(logits, clips):

@@ -27,9 +27,12 @@ def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, sha
     """
     kind = MODALITIES[source.modality]
     first_epoch, first_step = position
-    crop = None
-    if crops_before_resizing(source, recipe):
-        crop, recipe = crop_of_files(recipe.crop_min_area), recipe.replaced(crop_min_area=1.0)
+    crop, read = crop_of_files(recipe.crop_min_area) if crops_before_resizing(source, recipe) else None, None
+    if service is not None:
+        read = service_reader(source, crop)
+        crop = None if read is None else crop
+    if crop is not None:
+        recipe = recipe.replaced(crop_min_area=1.0)
     return training_dataset(
         source.splits["train"],
         batch_size=recipe.batch_size,
@@ -44,7 +47,7 @@ def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, sha
         hide=hiding(source, recipe),
         shard=shard,
         crop=crop,
-        read=None if service is None else service_reader(source, crop),
+        read=read,
         service=None if service is None else lambda dataset: through_service(dataset, service),
         console=console,
     )

@@ -26,7 +26,7 @@ from keras_perceiver.training.configuration import (
 )
 from keras_perceiver.training.distribution import Workers
 from keras_perceiver.training.divergence import StopOnNonFiniteLoss
-from keras_perceiver.training.evaluate import MeanAveragePrecision, evaluate_model
+from keras_perceiver.training.evaluate import evaluate_model
 from keras_perceiver.training.exports import export_once
 from keras_perceiver.training.feeding import (
     crops_before_resizing,
@@ -41,6 +41,7 @@ from keras_perceiver.training.memory import keep_freed_memory
 from keras_perceiver.training.metrics import figure_of
 from keras_perceiver.training.plan import plan_run
 from keras_perceiver.training.plots import plot_confusion_matrix, plot_curves
+from keras_perceiver.training.precision import MeanAveragePrecision
 from keras_perceiver.training.progress import History, ProgressBar
 from keras_perceiver.training.recipes import PRECISIONS
 from keras_perceiver.training.resume import START, Checkpoints
@@ -140,7 +141,7 @@ def train(
         overrides = _distributable(recipe or {}, workers)
         config = configuration(source, seed, network, model or {}, overrides, preprocess, preset, base_recipe)
         config |= {"init": initial and initial.description(), "frozen": list(frozen)}
-        config |= {} if data_service is None else {"data_service": True}  # large JPEGs differ by some levels
+        config |= {} if data_service is None else {"data_service": True}  # some pictures differ by some levels
         recipe = resolved_recipe(source, overrides, base_recipe, preprocess)
         _require_distributable(recipe, workers)
         _require_enough(source, workers)
@@ -315,9 +316,10 @@ def _say_what_is_trained(source, network, built, recipe, said, console):
     console.print(f"{source.name}: {sizes} examples; a {network} of {built.count_params():,} parameters")
     for line in [*said, *source.report.lines()]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if recipe.crop_before_resizing and recipe.crop_min_area < 1 and not crops_before_resizing(source, recipe):
+    is_cropped = source.modality == "image" and recipe.crop_min_area < 1
+    if is_cropped and recipe.crop_before_resizing and not crops_before_resizing(source, recipe):
         size = " x ".join(map(str, source.example_shape))
-        console.print(f"random crops are parts of examples as they are kept, {size}: these data have no larger ones")
+        console.print(f"random crops are parts of the pictures as they are kept, {size}, and not of files")
     if recipe.epochs < recipe.crop_from_epochs:
         console.print(
             f"pictures are seen {recipe.epochs} times each and are not cropped, unless `crop_min_area` asks for it"
@@ -357,6 +359,10 @@ def fit(
     def examples(epoch, step):
         return examples_of_step(source, recipe, seed, epoch, step)
 
+    steps, precision = steps_of_evaluation(source, "validation"), []
+    if source.is_multi_label:
+        split = workers.distributed(evaluation_data(source, "validation", **shared))
+        precision = [MeanAveragePrecision(split, source.splits["validation"].labels, steps=steps)]
     with file_errors():
         return network.fit(
             workers.distributed(training_data(source, recipe, seed, position=position, service=service, **shared)),
@@ -364,12 +370,12 @@ def fit(
             epochs=recipe.epochs,
             steps_per_epoch=steps_per_epoch(source.splits["train"], recipe.batch_size),
             validation_data=workers.distributed(evaluation_data(source, "validation", **shared), repeat=True),
-            validation_steps=steps_of_evaluation(source, "validation"),
+            validation_steps=steps,
             # The average of the weights, where there is one, is what is evaluated; Keras keeps it in the end. Put back
             # behind the others: they see what was validated.
             callbacks=[
                 StopOnNonFiniteLoss(examples),
-                *([MeanAveragePrecision(source, preprocess, workers)] if source.is_multi_label else []),
+                *precision,
                 *callbacks,
                 *([keras.callbacks.SwapEMAWeights()] if recipe.ema_momentum is not None else []),
             ],

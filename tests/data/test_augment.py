@@ -5,8 +5,9 @@ import collections
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import ExifTags, Image
 
+from keras_perceiver.data import images
 from keras_perceiver.data.augment import (
     augment_image,
     crop_of_files,
@@ -106,13 +107,37 @@ def test_a_crop_of_a_file_is_a_part_of_the_whole_picture_that_is_made_small_afte
     assert np.ptp(read_image(path, (side, side, 3))[..., 2]) < 60, "made small first, no column is left"
 
 
-def test_a_crop_of_a_huge_jpeg_is_of_one_that_was_made_small_while_it_was_decoded(tmp_path):
+def test_a_crop_of_a_huge_jpeg_is_of_one_that_was_made_small_while_it_was_decoded(tmp_path, monkeypatch):
     rows = np.linspace(0, 255, 1600)
     path = tmp_path / "picture.jpg"
     Image.fromarray(np.broadcast_to(rows[:, None, None], (1600, 2400, 3)).astype(np.uint8)).save(path)
+    decoded, drafted = images._cut, []
+    monkeypatch.setattr(images, "_cut", lambda image, *of: (drafted.append(image.size), decoded(image, *of))[1])
     crop = Crop(lambda size: (size[0] // 2, 0, size[0] // 4, size[1]), 0.5)
     part = read_image(path, (16, 16, 1), crop=crop)
-    np.testing.assert_allclose(part[..., 0].mean(axis=1), rows[800:1200].reshape(16, 25).mean(axis=1), atol=4)
+    assert drafted == [(300, 200)]
+    np.testing.assert_allclose(part[..., 0].mean(axis=1), rows[800:1200].reshape(16, 25).mean(axis=1), atol=2)
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "turned"])
+def test_a_crop_is_of_the_picture_as_it_is_seen(tmp_path, mode):
+    """Colours of a palette, black behind what is transparent, upright: the part is that of the picture read whole."""
+    pixels = np.zeros((40, 60, 4), np.uint8)
+    pixels[:20, :30] = [250, 10, 90, 255]
+    pixels[20:, :30] = [30, 200, 60, 255]
+    pixels[:20, 30:] = [200, 200, 200, 0]
+    image, exif = Image.fromarray(pixels), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6 if mode == "turned" else 1
+    image = image if mode == "RGBA" else image.convert("RGB" if mode == "turned" else "P")
+    image.save(tmp_path / "picture.png", exif=exif)
+    size = (60, 40) if mode == "turned" else (40, 60)
+    whole = read_image(tmp_path / "picture.png", (*size, 3))
+    asked = []
+    crop = Crop(lambda found: (asked.append(found), (4, 3, 30, 20))[1], 1.0)
+    part = read_image(tmp_path / "picture.png", (30, 20, 3), crop=crop)
+    assert asked == [size]
+    assert len(np.unique(part.reshape(-1, 3), axis=0)) >= 2
+    np.testing.assert_array_equal(part, whole[4:34, 3:23])
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -104,11 +104,12 @@ def test_the_paper_crops_files_and_other_recipes_what_was_resized(tmp_path):
     assert not crops_before_resizing(source, paper.replaced(crop_min_area=1.0))
     assert not crops_before_resizing(source, ours)
     assert not crops_before_resizing(load_source("digits"), paper)
-    asked = []
-    monitored = source.splits["train"].examples
-    monitored.part, part = lambda i, crop: (asked.append(i), part(i, crop))[1], monitored.part
-    next(iter(training_data(source, paper.replaced(batch_size=8), 0)))
+    asked, examples = [], source.splits["train"].examples
+    examples.part = lambda i, crop: (asked.append(i), np.full(examples.shape[1:], 7, np.uint8))[1]
+    recipe = paper.replaced(batch_size=8, flip_rate=0.0, mix_up=0.0, cut_mix=0.0)
+    x, _ = next(iter(training_data(source, recipe, 0, preprocess={})))
     assert len(set(asked)) >= 8
+    np.testing.assert_allclose(x, 7 / 127.5 - 1, atol=1e-6, err_msg="nothing but what was read is trained on")
 
 
 def test_the_order_is_a_function_of_the_seed():

@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.training import BestEpoch, Recipe
+from keras_perceiver.training import BestEpoch, History, MeanAveragePrecision, Recipe
 from keras_perceiver.training.resume import Position
 from keras_perceiver.training.train import fit
 from tests.training.test_resume import checkpoints, network, source
@@ -68,3 +69,30 @@ def test_the_best_epoch_is_kept_and_the_run_ends_also_where_it_was_killed_behind
 def test_best_weights_that_cannot_be_read_are_no_weights(tmp_path):
     with pytest.raises(InputError, match="must be readable"):
         BestEpoch(tmp_path, []).restore(network())
+
+
+def test_exact_precision_is_watched_in_plain_keras_and_is_nan_where_a_logit_is_not_finite(tmp_path):
+    """Before the best epoch and the averaged weights: the figure is that of the weights that are kept."""
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(24, 3)).astype("float32"), rng.integers(0, 2, (24, 2))
+    model = keras.Sequential([keras.layers.Dense(2)])
+    optimizer = keras.optimizers.SGD(0.3, use_ema=True, ema_momentum=0.6, ema_overwrite_frequency=None)
+    model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
+    rows = []
+    best = BestEpoch(tmp_path, rows, keep=True)
+    precision, history = MeanAveragePrecision(x, labels), History(rows, lambda rows: None)
+    callbacks = [precision, history, best, keras.callbacks.SwapEMAWeights()]
+    model.fit(x, labels, batch_size=4, epochs=4, validation_data=(x, labels), callbacks=callbacks, verbose=0)
+    figures = [row["val_mean_average_precision"] for row in rows]
+    assert len(set(figures)) > 1
+    assert best.restore(model) == 1 + max(range(4), key=lambda i: (figures[i], -rows[i]["val_loss"]))
+    assert average_precision_score(labels, model.predict(x, verbose=0)) == pytest.approx(max(figures), abs=1e-6)
+    model.layers[0].bias.assign([float("nan"), 0.0])
+    precision.on_test_end(logs := {})
+    assert np.isnan(logs["mean_average_precision"])
+
+
+def test_without_accuracy_the_loss_decides(tmp_path):
+    losses = [{"val_loss": 2.0}, {"val_loss": 1.0}, {"val_loss": 3.0}]
+    assert not BestEpoch(tmp_path, losses, patience=2).is_over
+    assert BestEpoch(tmp_path, losses, patience=1).is_over

@@ -61,6 +61,7 @@ def main(
     and the best model as a run.
     """
     from tuning.search import FailedTrials, search
+    from tuning.tuner import ChiefLost
     from tuning.workers import WorkersLost
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -92,6 +93,8 @@ def main(
         _end(error, 2)
     except FailedTrials as error:
         _end(error, 1)
+    except ChiefLost as error:
+        _end(error, TRY_AGAIN)
     except WorkersLost as error:
         _end(f"{error}; the same command goes on", TRY_AGAIN)
     except KeyboardInterrupt:

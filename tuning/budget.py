@@ -6,12 +6,18 @@ from keras_perceiver.training.spaces import MODEL
 from tuning.tuner import Limits, measure
 
 
-def require_budget(hyper, limits, minutes, *, is_hyperband):
+def require_budget(hyper, limits, minutes, *, first_epochs=None):
     """Requires the smallest models of a space to keep the limits, and the first trial to be trained in the minutes.
 
     The smallest have every number at its least, and each of the patches; a model is built only where there is a limit.
     The first trial is the default; where that is over a limit, and for Hyperband, which begins at random, one of the
     smallest stands for it.
+
+    Args:
+        hyper: `HyperPerceiver`.
+        limits: `Limits`.
+        minutes: of the search; None for any.
+        first_epochs: of the first trials of a Hyperband; None for others.
 
     Raises:
         InputError: where none of them does.
@@ -26,12 +32,12 @@ def require_budget(hyper, limits, minutes, *, is_hyperband):
     if minutes is None:
         return
     point = {name: one.default for name, one in hyper.choices.items()}
-    is_default = not is_hyperband and not _exceeded(hyper, limits, point)
+    is_default = first_epochs is None and not _exceeded(hyper, limits, point)
     if not is_default:
         point = [point for point, why in zip(smallest, over, strict=True) if not why][-1]
     before = {"preprocess": hyper.config["preprocess"]}
     plan = plan_run(hyper.compiled(point), hyper.source, hyper.recipe_at(point), hyper.seed, **before)
-    steps = plan.steps_per_epoch * (1 if is_hyperband else plan.epochs)
+    steps = plan.steps_per_epoch * (first_epochs or plan.epochs)
     seconds = plan.first_step_seconds + plan.step_seconds * (steps - 1)
     which = "The default, which is tried first," if is_default else "The smallest model of the space"
     require(

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from keras_perceiver._checks import InputError, printable, require
 from keras_perceiver._files import write_atomically
-from keras_perceiver.cli_options import table_console
+from keras_perceiver.cli_options import TRY_AGAIN, table_console
 from keras_perceiver.data import load_source
 from keras_perceiver.studies.report import markdown_table
-from keras_perceiver.training import Run, train, with_settings
+from keras_perceiver.training import Run, Stopped, train, with_settings
 from keras_perceiver.training.configuration import configuration, data_options
 from keras_perceiver.training.evaluate import reload_source
 from tuning.tuner import latency_of
@@ -118,6 +118,9 @@ def main(
     except InputError as error:
         print(f"tuning: {printable(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
+    except Stopped as error:
+        print(f"tuning: {error}", file=sys.stderr)
+        raise typer.Exit(TRY_AGAIN) from error
 
 
 if __name__ == "__main__":

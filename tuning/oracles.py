@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import math
 import shutil
 import statistics
 import time
@@ -30,8 +31,8 @@ class Durable:
     Args:
         seed: of the points, in [0, 2**32).
         folder: of KerasTuner's project.
-        minutes: of the whole search, with what was before it was interrupted; None for any. A trial begins only if one
-            as long as the mean would end in time.
+        minutes: of the whole search, with what was before it was interrupted (but for what a trial that was killed had
+            taken); None for any. A trial begins only if one as long as the mean would end in time.
         on_end: function of (this oracle, a trial) that has ended.
         begins_with_default: whether the first trial is the default point.
     """
@@ -126,6 +127,34 @@ class Hyperband(Durable, oracles.HyperbandOracle):
         super().__init__(*args, hyperband_iterations=None, begins_with_default=False, **kwargs)
         self.max_trials = max_trials
 
+    def populate_space(self, trial_id):
+        """In a first round another trial takes the place of one that has failed or was over a limit.
+
+        KerasTuner goes on with the best only when of a round more have been completed than will be thrown out.
+        """
+        state = self.get_state()
+        for bracket in state["brackets"]:
+            first = bracket["rounds"][0]
+            first[:] = [one for one in first if self.trials[one["id"]].status != trials.TrialStatus.FAILED]
+        self.set_state(state)
+        return super().populate_space(trial_id)
+
+
+def first_round(space, epochs):
+    """`(trials, epochs)` of the first round of a Hyperband of so many epochs at most: how many begin, and
+    how long they are, before the best go on."""
+    oracle = oracles.HyperbandOracle("loss", max_epochs=epochs, hyperparameters=space, hyperband_iterations=None)
+
+    def point(number):
+        values = oracle.populate_space(str(number))["values"]
+        oracle.trials[str(number)] = trials.Trial(space, str(number))  # which never ends, so that none goes on
+        return values
+
+    points = map(point, itertools.count())
+    first = next(points)
+    same = itertools.takewhile(lambda values: values and values["tuner/bracket"] == first["tuner/bracket"], points)
+    return 1 + sum(1 for _ in same), first["tuner/epochs"]
+
 
 class _Process(oracles.BayesianOptimizationOracle):
     """KerasTuner's, whose random numbers follow from the number of the trial: they are not part of its state, and a
@@ -193,12 +222,20 @@ class _Product(keras_tuner.Oracle):
 
     def populate_space(self, trial_id):
         space = self.get_space().space
-        values = [dict.fromkeys([hp.default, *hp.values]) for hp in space]  # the default first
-        point = next(itertools.islice(itertools.product(*values), int(trial_id), None), None)
+        point = next(itertools.islice(itertools.product(*_values(space)), int(trial_id), None), None)
         if point is None:
             return {"status": trials.TrialStatus.STOPPED, "values": None}
         named = {hp.name: value for hp, value in zip(space, point, strict=True)}
         return {"status": trials.TrialStatus.RUNNING, "values": named}
+
+
+def combinations(space):
+    """How many points a grid of KerasTuner's hyper-parameters has."""
+    return math.prod(map(len, _values(space.space)))
+
+
+def _values(space):
+    return [dict.fromkeys([hp.default, *hp.values]) for hp in space]  # the default first
 
 
 class Grid(Durable, _Product):

@@ -52,9 +52,9 @@ def result_of(trial, project):
     is_over = trial.status in ("COMPLETED", "FAILED")
     facts = json.loads(path.read_text()) if is_over and path.is_file() else {}
     status = {"COMPLETED": COMPLETED, "FAILED": FAILED}.get(trial.status, UNFINISHED)
-    if status == FAILED and OVER in facts.get("reason", ""):
+    if status == FAILED and facts.get("reason", "").startswith(f"{OVER}: "):
         status = OVER_LIMIT
-        facts["reason"] = facts["reason"].partition(f"{OVER}: ")[2]
+        facts["reason"] = facts["reason"].removeprefix(f"{OVER}: ")
     values = trial.hyperparameters.values
     return TrialResult(
         trial=trial.trial_id,

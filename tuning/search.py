@@ -17,11 +17,11 @@ from keras_perceiver.training.memory import keep_freed_memory
 from keras_perceiver.training.progress import many_models
 from tuning import best, report
 from tuning.budget import require_budget
-from tuning.oracles import ORACLES, restore
+from tuning.oracles import ORACLES, combinations, first_round, restore
 from tuning.progress import Progress
 from tuning.results import FAILED, PROJECT, of_status, ranked, read_results
 from tuning.tuner import Limits, Search
-from tuning.workers import Role, run_workers
+from tuning.workers import IP, Role, run_workers
 
 SPACES = Path(__file__).parent / "spaces"
 RESULTS = Path("tuning") / "results"
@@ -98,7 +98,13 @@ def search(
     arguments = {name: value for name, value in locals().items() if name not in ("data", "console")}
     _require_sound(data, tuner, trials, epochs, minutes, limits, workers)
     check_names("perceiver", preset, base_recipe)
-    role = Role.found(port if workers > 1 else 0)
+    role = Role.found(port)
+    require(
+        role.is_launched or (role.is_alone and workers > 1) or workers == 1,
+        f"`workers` must be left out where `{IP}` makes this process one of a search",
+        workers=workers,
+    )
+    require(role.is_launched or workers > 1 or not port, "`port` must be given with `workers` alone", port=port)
     role.require_port()
     keep_freed_memory()
     preset = resolved_preset(preset, base_recipe, "perceiver", data, source)  # `best.json` names it
@@ -119,11 +125,12 @@ def search(
         _require_chiefs_folder(run, identity)
     with ExitStack() as stack:
         if role.owns_folder:
+            said, first_epochs = _scope(hyper, tuner, trials, epochs)
             if not run.has_begun:
-                require_budget(hyper, limits, minutes, is_hyperband=tuner == "hyperband")
+                require_budget(hyper, limits, minutes, first_epochs=first_epochs)
             stack.enter_context(run.locked())
             run.claim(identity)
-            _say_what_is_searched(hyper, tuner, trials, run, console)
+            _say_what_is_searched(hyper, tuner, [*said, f"up to {trials} trials, in {run.folder}"], console)
         progress = Progress(target, run.folder / PROJECT, console)
         settings = {"kind": tuner, "trials": trials, "minutes": minutes, "seed": seed, "epochs": epochs}
         made = None
@@ -208,6 +215,12 @@ def _objective(name, source):
         objective=name,
         repair=f"Choose 'loss' or {'mAP' if source.is_multi_label else 'accuracy'!r}.",
     )
+    require(
+        name != "mAP" or source.splits["validation"].labels.any(),
+        "`objective` must be one that the data can give: no validation example has a label",
+        objective=name,
+        repair="Choose 'loss'.",
+    )
     return keras_tuner.Objective(metric, direction)
 
 
@@ -229,12 +242,26 @@ def _identity(hyper, tuner, objective, limits, seed):
     }
 
 
-def _say_what_is_searched(hyper, tuner, trials, run, console):
+def _scope(hyper, tuner, trials, epochs):
+    """What is to be said of how far so many trials go, and the epochs of Hyperband's first trials; None of others."""
+    space = keras_tuner.HyperParameters()
+    hyper.point(space)
+    if tuner == "grid" and trials < (count := combinations(space)):
+        said = f"the first {trials:,} of {count:,} combinations: what the space names last varies fastest"
+        return [said], None
+    if tuner != "hyperband":
+        return [], None
+    count, first = first_round(space, epochs)
+    short = f"of {count} first trials, {first} epochs each, the best go on"
+    return [f"{short}: with {trials} trials none does" if trials <= count else short], first
+
+
+def _say_what_is_searched(hyper, tuner, more, console):
     source = hyper.source
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
     lines = [f"{source.name}: {sizes} examples; {tuner} search over {len(hyper.choices)} hyper-parameters"]
     lines += [f"left out: {name} {value}. {why}" for name, wrong in hyper.left_out.items() for value, why in wrong]
-    lines += [*source.report.lines(), f"up to {trials} trials, in {run.folder}"]
+    lines += [*source.report.lines(), *more]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

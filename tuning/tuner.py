@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import grpc
 import keras_tuner
 import numpy as np
 import tensorflow as tf
@@ -23,6 +24,10 @@ REASON = 500  # characters at most of why a trial has failed
 # What TensorFlow's errors hold beside what has happened: names of its nodes, and lines of Python.
 WHERE = re.compile(r"\{\{function_node [^}]*\}\}|\[\[\{\{node [^\]]*\]\]|\[Op:[^\]]*\](?: name:)?")
 PLACES = ("Graph execution error:", "Detected at node", 'File "', "Hint: ", "<stack traces unavailable>")
+
+
+class ChiefLost(keras_tuner.errors.FatalError):
+    """The process that holds the search has gone, or cannot be reached."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,10 @@ class Search(keras_tuner.Hyperband):
         except KeyboardInterrupt:
             attempts.stop(folder)
             raise
+        except grpc.RpcError as error:  # for KerasTuner the trial would have failed
+            code = error.code().name if isinstance(error, grpc.Call) else type(error).__name__
+            said = f"the chief cannot be reached ({code}); started again under its name, this worker goes on"
+            raise ChiefLost(said) from error
         except Exception as error:
             self._facts["reason"] = reason_of(error)
             raise
@@ -97,6 +106,11 @@ class Search(keras_tuner.Hyperband):
     def on_epoch_begin(self, trial, model, epoch, logs=None):
         super().on_epoch_begin(trial, model, epoch, logs=logs)
         if "parameters" in self._facts:
+            return
+        earlier = trial.hyperparameters.values.get("tuner/trial_id")
+        if earlier is not None:  # the same model, which has kept the limits: its milliseconds are not drawn again
+            facts = json.loads((Path(self.get_trial_dir(earlier)) / FACTS).read_text())
+            self._facts |= {name: facts[name] for name in ("parameters", "flops", "latency_ms")}
             return
         self._facts |= measure(model, self.hypermodel)
         exceeded = self.limits.exceeded(self._facts)

@@ -57,7 +57,7 @@ class Role:
         """
         values = {name: os.environ.get(name) for name in (ID, IP, PORT)}
         if values[IP] is None:
-            return cls("tuner0", None, port)
+            return cls(values[ID] or "tuner0", None, port)  # as KerasTuner names it
         text = values[PORT] or ""
         require(
             values[ID] and text.isdecimal() and 0 < int(text) < 2**16,
@@ -125,7 +125,7 @@ def run_workers(arguments, count, role, ended, console):
         WorkersLost: where one has died too often.
     """
     address = f"{LOOPBACK}:{role.port}" if role.port else free_addresses(1)[0]
-    cores = max(1, (os.cpu_count() or 1) // count)
+    cores = max(1, len(os.sched_getaffinity(0)) // count)
     shared = {IP: LOOPBACK, PORT: address.rpartition(":")[2], LAUNCHED: "1", "TF_NUM_INTRAOP_THREADS": str(cores)}
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "tuning.workers", json.dumps(arguments, default=str)]

@@ -86,7 +86,7 @@ class HyperPerceiver(keras_tuner.HyperModel):
         """The compiled model at one point of the space."""
         return self.compiled(self.point(hp))
 
-    def fit(self, hp, model, *data, epochs=None, initial_epoch=0, callbacks=(), verbose=0):
+    def fit(self, hp, model, *data, epochs=None, initial_epoch=0, callbacks=(), verbose=0, **named):
         """Trains a model of `build`, with validation beside it.
 
         Args:
@@ -97,13 +97,15 @@ class HyperPerceiver(keras_tuner.HyperModel):
             initial_epoch: how many are done, as Hyperband goes on with a trial.
             callbacks: Keras callbacks.
             verbose: of KerasTuner alone.
+            **named: none, likewise: `validation_data`, `batch_size` and the like are those of the point.
 
         Returns:
             Keras' `History`.
         """
         require(
-            not data,
+            not data and not named,
             "`tuner.search` must be given no data: those of the `Source` are augmented and batched as the point says",
+            named=sorted(named),
             error=keras_tuner.errors.FatalValueError,  # which KerasTuner does not take for a failed trial
         )
         recipe = self.recipe_at(self.point(hp))

@@ -100,6 +100,8 @@ class Choices:
     def least(self):
         """The value that makes the smallest model."""
         drawn = self.every()
+        if True in drawn:  # of booleans, shared weights
+            return True
         return min(drawn) if all(_is_number(value) for value in drawn) else self.default
 
     def every(self):

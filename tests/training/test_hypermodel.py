@@ -178,6 +178,10 @@ def test_data_beside_the_source_end_a_search_at_once(digits):
     hyper = HyperPerceiver(digits, space={"num_latents": [3]}, model=TINY_MODEL)
     with pytest.raises(keras_tuner.errors.FatalError, match=r"`tuner.search` must be given no data"):
         hyper.fit(keras_tuner.HyperParameters(), None, np.zeros(3))
+    with pytest.raises(
+        keras_tuner.errors.FatalError, match=r"given no data.*named=\['batch_size', 'validation_data'\]"
+    ):
+        hyper.fit(keras_tuner.HyperParameters(), None, validation_data=(np.zeros(3), np.zeros(3)), batch_size=4)
 
 
 @pytest.mark.parametrize("settings", [{"gradient_accumulation_steps": 2}, {"precision": "float16"}, {}])

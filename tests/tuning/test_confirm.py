@@ -4,9 +4,11 @@ import importlib
 import json
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.training import Run
+from keras_perceiver.training import Run, Stopped
 from tests.tiny import TINY_MODEL, TINY_RECIPE, quiet
 from tuning import confirm as confirm_module
 from tuning.confirm import confirm
@@ -44,3 +46,15 @@ def test_runs_of_an_earlier_best_or_of_other_epochs_are_not_shown_for_those_of_n
     with pytest.raises(InputError, match=said):
         confirm(tmp_path, seeds=3, console=quiet())
     assert Run(tmp_path / "confirmation" / "best" / "seed0").config()["model"]["num_latents"] == 2
+
+
+def test_a_confirmation_that_is_stopped_says_that_it_goes_on(tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise Stopped("stopped by SIGTERM: the same command goes on")
+
+    settle(tmp_path, num_latents=2)
+    monkeypatch.setattr(confirm_module, "train", stop)
+    command = typer.Typer()
+    command.command()(confirm_module.main)
+    result = CliRunner().invoke(command, [str(tmp_path)])
+    assert (result.exit_code, result.stderr) == (75, "tuning: stopped by SIGTERM: the same command goes on\n")

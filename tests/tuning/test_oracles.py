@@ -5,13 +5,14 @@ import statistics
 from types import SimpleNamespace
 
 import keras_tuner
+import numpy as np
 import pytest
-from keras_tuner.engine.trial import TrialStatus
+from keras_tuner.engine.trial import Trial, TrialStatus
 from sklearn.gaussian_process import GaussianProcessRegressor
 
 from tests.layer_checks import thorough
 from tuning import oracles
-from tuning.oracles import ORACLES, read_trials, restore
+from tuning.oracles import ORACLES, combinations, first_round, read_trials, restore
 
 NUM_TRIALS = {"random": 11, "bayesian": 5, "hyperband": 11, "grid": 11}  # a Gaussian process takes its time
 OBJECTIVE = keras_tuner.Objective("val_accuracy", "max")
@@ -109,6 +110,45 @@ def test_killed_before_and_after_any_write_a_search_ends_with_the_same_trials(ki
             deaths += 1
     assert deaths > NUM_TRIALS[kind]
     assert found(killed) == expected
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_hyperband_goes_on_with_the_best_however_many_first_trials_have_failed(share, tmp_path):
+    """Failed, or over a limit, which is the same to KerasTuner: others begin in their place."""
+    tuner = Tuner("hyperband", tmp_path, trials=40)
+    tuner.oracle.max_consecutive_failed_trials = 1000
+    rng, first, later = np.random.default_rng(0), 0, []
+    while (trial := tuner.oracle.create_trial("tuner0")).status != TrialStatus.STOPPED:
+        values = trial.hyperparameters.values
+        if "tuner/trial_id" in values:
+            later.append(values["tuner/trial_id"])
+        elif rng.random() < share:
+            trial.status = TrialStatus.FAILED
+            tuner.tuner.on_trial_end(trial)
+            continue
+        first += "tuner/trial_id" not in values
+        tuner.end(trial)
+    assert later
+    assert first / len(later) == pytest.approx(8 / 2, rel=0.4), "of 5 and 3 first trials 2 go on"
+    scores = {t.trial_id: t.score for t in read_trials(tmp_path)}
+    assert all(scores[trial_id] is not None for trial_id in later)
+
+
+@pytest.mark.parametrize("epochs", [4, 20, 50])
+def test_the_first_round_of_hyperband_is_told_before_it_begins(epochs):
+    count, first = first_round(space(), epochs)
+    oracle = keras_tuner.oracles.HyperbandOracle(OBJECTIVE, max_epochs=epochs, hyperparameters=space(), seed=3)
+    begun = []
+    for number in map(str, range(count + 1)):
+        begun.append(oracle.populate_space(number)["values"]["tuner/epochs"])
+        oracle.trials[number] = Trial(space(), number)
+    assert begun[:count] == [first] * count
+    assert begun[count] > first
+
+
+def test_a_grid_says_how_many_points_it_has(tmp_path):
+    Tuner("grid", tmp_path, trials=100).search()
+    assert combinations(space()) == len(read_trials(tmp_path)) == 3 * 2 * 3
 
 
 def test_the_first_trial_is_the_default_point_and_a_grid_tries_all_of_them(tmp_path):

@@ -1,12 +1,14 @@
 """What is told of a trial."""
 
 import keras_tuner
+import numpy as np
 import pytest
 import tensorflow as tf
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_perceiver._checks import InputError
-from tuning.results import result_of
+from tuning.importance import FEWEST, importance
+from tuning.results import TrialResult, front, ranked, result_of
 from tuning.tuner import REASON, reason_of
 
 # As TensorFlow 2.21 says it of a compiled step, here without most of its lines of Python.
@@ -66,3 +68,32 @@ def test_a_reason_of_tensorflows_own():
         reshaped(tf.zeros(8))
     expected = "InvalidArgumentError: Input to reshape is a tensor with 8 values, but the requested shape has 9"
     assert reason_of(raised.value) == expected
+
+
+def result(trial, score, ms, **values):
+    return TrialResult(trial, "completed", score, 1, values, latency_ms=ms)
+
+
+@pytest.mark.parametrize(("direction", "expected"), [("max", ["c", "a", "d"]), ("min", ["c", "b"])])
+def test_on_the_front_is_what_no_faster_one_is_better_than(direction, expected):
+    """By hand: c is the fastest; a and d are slower and better where more is better, b where less is."""
+    results = [result("a", 0.8, 2.0), result("b", 0.6, 3.0), result("c", 0.7, 1.0), result("d", 0.9, 4.0)]
+    results.append(result("e", 0.7, 1.5))
+    objective = keras_tuner.Objective("val_accuracy", direction)
+    assert [r.trial for r in front(results, objective)] == expected
+    assert ranked(results, objective)[0].trial == {"max": "d", "min": "b"}[direction]
+    same = [result("slow", 0.5, 2.0), result("fast", 0.5, 1.0)]
+    assert [r.trial for r in ranked(same, objective)] == ["fast", "slow"]
+
+
+def test_importance_is_that_of_what_the_score_follows_from():
+    rng = np.random.default_rng(0)
+    results = []
+    for number in range(24):
+        values = {"learning_rate": float(rng.uniform()), "optimizer": str(rng.choice(["adamw", "lamb"])), "same": 3}
+        results.append(result(str(number), values["learning_rate"] + rng.normal() / 50, 1.0, **values))
+    shares = importance(results)
+    assert list(shares) == ["learning_rate", "optimizer"]
+    assert shares["learning_rate"] > 0.9
+    assert sum(shares.values()) == pytest.approx(1)
+    assert importance(results[: FEWEST - 1]) == {}

@@ -167,6 +167,10 @@ def test_wrong_input_is_refused_before_anything_is_written(tmp_path, labels, mon
 
     refused("`objective` must be one that the data can give: these have several labels", labels, objective="accuracy")
     refused("`objective` must be one that the data can give: these have one label", objective="mAP")
+    none = np.load(labels)["y_train"] * 0
+    np.savez(tmp_path / "none.npz", x_train=np.zeros((40, 8, 8), np.uint8), y_train=none)
+    refused("no validation example has a label", str(tmp_path / "none.npz"))
+    refused("`port` must be given with `workers` alone", port=5000)
     refused("must be one of the known data sets", "digist")
     refused("`tuner` must be one of", tuner="bayes")
     refused("`space` must have a legal point, and has none for `patch_size`", space={"patch_size": [3, 5]})
@@ -183,6 +187,56 @@ def test_wrong_input_is_refused_before_anything_is_written(tmp_path, labels, mon
         monkeypatch.setenv(workers.PORT, str(taken.getsockname()[1]))
         monkeypatch.setenv(workers.ID, "chief")
         refused("`port` must be free on 127.0.0.1")
+        refused("`workers` must be left out where `KERASTUNER_ORACLE_IP` makes", workers=2)
+
+
+@pytest.mark.parametrize(
+    ("tuner", "options", "said"),
+    [
+        ("grid", {"trials": 3}, "the first 3 of 44 combinations: what the space names last varies fastest"),
+        ("hyperband", {"trials": 4, "epochs": 9}, "of 9 first trials, 1 epochs each, the best go on: with 4 trials"),
+        ("hyperband", {"trials": 10, "epochs": 9}, "of 9 first trials, 1 epochs each, the best go on\n"),
+    ],
+)
+def test_how_far_so_many_trials_go_is_said_before_the_first(tuner, options, said, tmp_path, undrawn, monkeypatch):
+    monkeypatch.setattr(HyperPerceiver, "fit", lambda *_, **__: {"val_accuracy": 0.5})
+    monkeypatch.setattr("tuning.best.keep_best", lambda tuner, result, folder: (Run(folder), ""))
+    monkeypatch.setattr(tuner_module.Search, "on_trial_begin", measured)
+    printed = io.StringIO()
+    console = Console(file=printed, width=200)
+    options = {**TINY, **options, "tolerate_failures": True}  # of weights that were not kept
+    search("digits", **options, tuner=tuner, output=tmp_path, console=console)
+    assert said in printed.getvalue()
+
+
+@pytest.mark.parametrize("name", ["flops", "parameters", "latency_ms"])
+def test_a_model_over_any_limit_is_not_trained_and_is_no_failure(name, tmp_path, undrawn, monkeypatch):
+    """A model costs as much as it has latents, and the largest of three is over the limit."""
+
+    def measure(model, hyper):
+        size = model.get_layer("latent_array").num_latents
+        return {"parameters": 100 * size, "flops": 100 * size, "latency_ms": 100.0 * size}
+
+    def fit(self, hp, model, *, callbacks, **named):
+        for callback in callbacks:
+            callback.set_model(model)
+            callback.on_epoch_begin(0)
+        return {"val_loss": 1.0 / hp.get("num_latents")}
+
+    monkeypatch.setattr(HyperPerceiver, "fit", fit)
+    monkeypatch.setattr("tuning.tuner.measure", measure)
+    monkeypatch.setattr("tuning.budget.measure", measure)
+    monkeypatch.setattr("tuning.best.keep_best", lambda tuner, result, folder: (Run(folder), ""))
+    options = {**TINY, "space": {"num_latents": [2, 3, 4]}, "tuner": "grid", "limits": {name: 350}}
+    results = search("digits", **options, objective="loss", output=tmp_path, console=quiet())
+    assert [(r.values["num_latents"], r.status) for r in results] == [
+        (3, "completed"),
+        (2, "completed"),
+        (4, "over a limit"),
+    ]
+    assert results[2].reason.startswith(name.replace("_", " "))
+    best = json.loads((tmp_path / "best.json").read_text())
+    assert best["model"]["num_latents"] == 3, "of losses the lesser is the better"
 
 
 def test_minutes_must_be_enough_for_one_trial(tmp_path):

@@ -3,13 +3,17 @@
 import io
 import socket
 import threading
+from types import SimpleNamespace
 
+import grpc
+import keras_tuner
 import pytest
 
 from keras_perceiver._checks import InputError
 from tests.tiny import quiet
 from tuning import workers
 from tuning.attempts import DIED
+from tuning.tuner import Search
 from tuning.workers import Role, WorkersLost, run_workers
 
 
@@ -118,3 +122,28 @@ def test_the_address_of_a_chief_must_be_one_of_this_machine(chief):
         chief("192.0.2.1", 8000).require_port()  # of no machine: it is for examples
     with pytest.raises(InputError, match="`KERASTUNER_ORACLE_IP` must have brackets about an IPv6 address"):
         chief("::1", 8000)
+
+
+def test_a_stray_name_is_the_one_that_kerastuner_takes_for_this_process(monkeypatch):
+    """Without an address it is a search of one process, whose files have that name."""
+    monkeypatch.delenv(workers.IP, raising=False)
+    monkeypatch.setenv(workers.ID, "stray")
+    assert Role.found() == Role("stray", None, 0)
+    monkeypatch.delenv(workers.ID)
+    assert Role.found() == Role("tuner0", None, 0)
+
+
+def test_a_chief_that_cannot_be_reached_ends_the_worker_and_fails_no_trial(monkeypatch, tmp_path):
+    gone = type("Gone", (grpc.RpcError, grpc.Call), {"code": lambda self: grpc.StatusCode.UNAVAILABLE})
+    gone.__abstractmethods__ = frozenset()
+
+    def fail(*_, **__):
+        raise gone
+
+    monkeypatch.setattr(keras_tuner.Hyperband, "run_trial", fail)
+    search = object.__new__(Search)
+    search.tuner_id, search.is_watched, search._facts = "worker0", True, {}
+    monkeypatch.setattr(Search, "get_trial_dir", lambda self, trial_id: str(tmp_path))
+    with pytest.raises(keras_tuner.errors.FatalError, match=r"cannot be reached \(UNAVAILABLE\)"):
+        search.run_trial(SimpleNamespace(trial_id="0"))
+    assert search._facts == {}

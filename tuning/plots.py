@@ -2,8 +2,9 @@
 
 import math
 
+import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from keras_perceiver.training.plots import TRAINING, VALIDATION, plain, save
 from tuning.importance import positions
@@ -57,6 +58,9 @@ def draw_hyperparameters(results, objective, path):
             axes.set_xticks(list(ticks), [plain(text) for text in ticks.values()], fontsize=8)
         elif min(places) > 0 and max(places) > 10 * min(places):
             axes.set_xscale("log")
+            some = np.geomspace(min(places), max(places), 3)
+            axes.set_xticks(some, [short(place) for place in some], fontsize=8)
+            axes.xaxis.set_minor_formatter(NullFormatter())
         _clean(axes)
     for axes in figure.axes[len(names) :]:
         axes.remove()

@@ -101,7 +101,8 @@ def choose_audio_video_shape(
         frame_size, num_frames: see `choose_video_shape`.
         sample_rate, clip_seconds: see `choose_audio_shape`.
         frame_rate: frames a second, from which the third of it, `num_frames` and `clip_seconds` follows; None for what
-            these two make.
+            these two make. A window of sound is a multiple of 16 frames of its spectrogram: so it is kept about, and
+            `audio_video_notes` say what it is. A number of frames that follows from it is even, for patches.
     """
     if frame_rate is not None:
         require_above(0, frame_rate=frame_rate)
@@ -115,9 +116,18 @@ def choose_audio_video_shape(
         clip_seconds = clip_seconds if num_frames is None else num_frames / frame_rate
     window, rate, kept = audio.choose_audio_shape(facts, sample_rate, clip_seconds)
     if frame_rate is not None and num_frames is None:
-        num_frames = max(1, round(frame_rate * window / rate))
+        num_frames = 2 * max(1, round(frame_rate * window / rate / 2))
     frames, height, width, channels = video.choose_video_shape(facts, frame_size, num_frames)
-    return frames, height, width, channels, window, rate, max(frames, math.ceil(frames * kept / window))
+    shape = frames, height, width, channels, window, rate, max(frames, math.ceil(frames * kept / window))
+    video_windows.require_room(shape[-1], *shape[1:4])
+    return shape
+
+
+def audio_video_notes(facts, shape):
+    """What is to be said of a data set beside its problems."""
+    frames, window, rate = shape[0], *shape[4:6]
+    said = f"{frames} frames beside {window / rate:.3g} s of sound: {frames * rate / window:.4g} frames a second"
+    return [said, *audio.audio_notes(facts, shape)]
 
 
 def count_clips(seconds, shape):

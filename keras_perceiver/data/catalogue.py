@@ -58,6 +58,9 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, console=No
     if shape is None:
         *size, channels = features[example_key].shape if form.scan is None else (None,)
         known = [fact for some in facts.values() for fact in some] or [{"size": size, "grey": channels == 1}]
+        if asked.get("frame_rate") is not None and not all("seconds" in fact for fact in known):
+            asked["frame_rate"] = None  # the paper's presets have one
+            notes.append(f"`frame_rate` is left out: frames of tfds:{name} have no times, and spread over each film")
         shape = kind.choose_shape(known, **{option: asked.get(option) for option in kind.options})
     shape = tuple(shape)
     splits = {}

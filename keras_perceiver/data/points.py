@@ -29,12 +29,13 @@ MAX_ARRAY_BYTES = 2**28  # 256 MiB of an array as it is held, in float64: small 
 MAX_HEADER_BYTES = 2**14  # of an array
 MIN_SCALE = 1e-30  # of coordinates about their mean: below it, and above its inverse, float32 has too few digits
 
-# How many elements of each kind the header of a file promises. Every expression takes linear time, whatever stands in
-# the file: a comment ends at its line, and of PLY only the header is looked at.
-PROMISES = {
-    ".off": re.compile(rb"\A\s*(?:#[^\n]*\n\s*)*[A-Z]*OFF\s*(?:#[^\n]*\n\s*)*(?P<vertices>\d+)\s+(?P<faces>\d+)"),
-    ".ply": re.compile(rb"^element\s+vertex\s+(?P<vertices>\d+)", re.MULTILINE),
-}
+# How many elements the header of a file promises. Every expression takes linear time, whatever stands in the file: a
+# comment ends at its line, and of PLY only the header is looked at.
+OFF_COUNTS = re.compile(rb"\A\s*(?:#[^\n]*\n\s*)*[A-Z]*OFF\s*(?:#[^\n]*\n\s*)*(?P<vertices>\d+)\s+(?P<faces>\d+)")
+PLY_ELEMENT = re.compile(rb"^element\s+(?P<kind>\w+)\s+(?P<count>\d+)", re.MULTILINE)
+# What divides a text file into parts, each of which trimesh would compare with all before it.
+OBJ_PARTS = re.compile(rb"^[ \t]*(?:mtllib|usemtl|o|g|s)\b[^\n]*", re.MULTILINE)
+STL_PARTS = re.compile(rb"^[ \t]*endsolid\b[^\n]*\n\s*solid\b[^\n]*\n", re.MULTILINE | re.IGNORECASE)
 
 # trimesh says there what it could not load beside a shape, such as pictures, which are not asked for.
 logging.getLogger("trimesh").addHandler(logging.NullHandler())
@@ -90,8 +91,11 @@ def load_cloud(file, extension=None, name=None):
 def _read_mesh(content, extension):
     import trimesh
 
-    header = content.partition(b"end_header")[0] if extension == ".ply" else content
-    promised = PROMISES[extension].search(header) if extension in PROMISES else None
+    promised = _promised(content, extension)
+    if extension == ".obj":
+        content = OBJ_PARTS.sub(b"", content)
+    if extension == ".stl" and content[:5].lower() == b"solid":
+        content = STL_PARTS.sub(b"", content)
     options = {"skip_materials": True} if extension == ".obj" else {}
     scene = trimesh.load_scene(io.BytesIO(content), file_type=extension[1:], process=False, **options)
     vertices, faces, count = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], 0
@@ -103,16 +107,38 @@ def _read_mesh(content, extension):
         faces.append(triangles + count)
         count += len(vertices[-1])
     cloud = Cloud(np.concatenate(vertices), np.concatenate(faces) if any(map(len, faces)) else None)
-    for what, number in (promised.groupdict() if promised else {}).items():
-        there = len(cloud.points) if what == "vertices" else len(cloud.faces if cloud.faces is not None else ())
-        if there < int(number):
-            raise ValueError(f"It promises {int(number):,} {what} and has {there:,}.")
+    if len(cloud.points) < promised:
+        raise ValueError(f"It promises {promised:,} vertices and has {len(cloud.points):,}.")
     return cloud
+
+
+def _promised(content, extension):
+    """How many vertices the header of a file promises; 0 where it does not.
+
+    Raises:
+        ValueError: where text has fewer lines, each of a vertex or a face, than its header promises of both.
+    """
+    if extension == ".off" and (found := OFF_COUNTS.search(content)):
+        counts, rest = {name: int(number) for name, number in found.groupdict().items()}, content[found.end() :]
+        lines = sum(bool(line.partition(b"#")[0].strip()) for line in rest.splitlines()[1:])
+    elif extension == ".ply":
+        header, _, rest = content.partition(b"end_header")
+        counts = {found["kind"].decode(): int(found["count"]) for found in PLY_ELEMENT.finditer(header)}
+        is_text = re.search(rb"^format\s+ascii\b", header, re.MULTILINE) is not None
+        lines = sum(bool(line.strip()) for line in rest.splitlines()) if is_text else sum(counts.values())
+    else:
+        return 0
+    if lines < sum(counts.values()):
+        said = " and ".join(f"{count:,} {name}" for name, count in counts.items())
+        raise ValueError(f"It promises {said}, and has {lines:,} lines of them.")
+    return counts.get("vertices", counts.get("vertex", 0))
 
 
 def _read_text(content, extension):
     lines = re.sub(rb"[,;\t]", b" ", content).decode("utf-8", "replace").splitlines()
     lines = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "//"))]
+    if len(lines) > 1 and re.fullmatch(r"\s*\d+\s*", lines[0]):
+        del lines[0]  # the number of points, as CloudCompare writes it
     if lines and not re.match(r"\s*[-+]?\.?\d", lines[0]) and not re.match(r"\s*[-+]?(nan|inf)", lines[0].lower()):
         del lines[0]  # names of the columns
     return Cloud(np.loadtxt(lines, np.float64, comments=None, ndmin=2) if lines else np.zeros((0, 3)))
@@ -221,10 +247,12 @@ def read_points(file, shape, extension=None):
         zeros stand for the others.
 
     Raises:
-        InputError: as `load_cloud`, and where the points of the file have not e features.
+        InputError: as `load_cloud`, and where the points of the file have fewer than e features, or more than e > 0.
     """
     channels = shape[1]
     cloud = load_cloud(file, extension)
+    if channels == 3:  # features are left out, see `points_notes`
+        cloud = Cloud(cloud.points[:, :3], cloud.faces)
     require(
         cloud.points.shape[1] == channels,
         "Every point must have as many features as the model takes, behind its three coordinates",
@@ -275,17 +303,25 @@ def choose_points_shape(facts, num_points=None):
     Args:
         facts: of every file, see `scan_points`.
         num_points: M; None for the size of the largest cloud and at most `DEFAULT_POINTS`, which meshes get.
+
+    Returns:
+        Two integers; e is 0 where not all clouds have the same number of features.
     """
     channels = {fact["channels"] for fact in facts}
-    require(
-        len(channels) == 1,
-        "All clouds must have the same number of features behind their coordinates",
-        features=sorted(count - 3 for count in channels),
-    )
+    channels = channels if len(channels) == 1 else {3}
     if num_points is None:
         num_points = max(DEFAULT_POINTS if fact["faces"] else min(fact["size"][0], DEFAULT_POINTS) for fact in facts)
     require_at_least(2, num_points=num_points)
     return (num_points, channels.pop())
+
+
+def points_notes(facts, shape):
+    """What is to be said of a data set beside its problems."""
+    counts = sorted({fact["channels"] - 3 for fact in facts})
+    if len(counts) == 1:
+        return []
+    said = ", ".join(f"{sum(f['channels'] - 3 == count for f in facts):,} with {count}" for count in counts)
+    return [f"clouds have features of different number behind their coordinates ({said}), and are used without them"]
 
 
 def preprocess_points():

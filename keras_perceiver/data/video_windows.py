@@ -15,6 +15,7 @@ from keras_perceiver.data.files import name_of
 from keras_perceiver.data.reports import say
 from keras_perceiver.data.video_augmentation import augment_video
 
+MAX_KEPT_BYTES = 2**28  # 256 MiB of the frames of one film in training
 MAX_WHOLE_BYTES = 2**30  # 1 GiB of the frames of one film that is asked about
 
 
@@ -36,7 +37,20 @@ def choose_film_shape(facts, frame_size=None, num_frames=None, frame_rate=None):
         frame_rate=frame_rate,
     )
     longest = min(max(fact["seconds"] for fact in facts), audio.MAX_SECONDS)
-    return (*shape, max(shape[0], math.ceil(longest * frame_rate)), frame_rate)
+    kept = max(shape[0], math.ceil(longest * frame_rate))
+    require_room(kept, *shape[1:])
+    return (*shape, kept, frame_rate)
+
+
+def require_room(kept, *frame):
+    """Requires so many frames (H, W, 3) of one film to fit into memory, beside those of others."""
+    require(
+        kept * math.prod(frame) <= MAX_KEPT_BYTES,
+        f"The frames of one film must take at most {MAX_KEPT_BYTES:,} bytes",
+        frames=kept,
+        frame=frame,
+        repair="Ask for fewer or smaller ones with `frame_rate`, `num_frames` and `frame_size`.",
+    )
 
 
 def film_array(shape):

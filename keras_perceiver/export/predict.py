@@ -13,7 +13,7 @@ from keras_perceiver.export.client import ServedModel
 from keras_perceiver.export.endpoints import read_clips
 from keras_perceiver.export.shelf import find_export, read_description, versions
 
-BATCH = 64  # files at once: bounds memory
+BATCH = 64  # files at once, of which each is one example: bounds memory
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,10 @@ def predict(saved_model, files, *, top=3, invert=False, server=None, **connectio
     is_picture = model.modality.name == "image"
     require(is_picture or not invert, "`invert` is for models of pictures", modality=model.modality.name)
     options, found = ({"invert": invert} if is_picture else {}), {}
-    for start in range(0, len(files), BATCH):
+    batch = BATCH if model.modality.clip is None else 1
+    for start in range(0, len(files), batch):
         read = {}
-        for number, file in enumerate(files[start : start + BATCH], start):
+        for number, file in enumerate(files[start : start + batch], start):
             try:
                 read[number] = model.read(file, **options)
             except InputError as error:

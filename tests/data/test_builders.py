@@ -124,7 +124,7 @@ def test_clips_by_name_have_several_labels_and_what_is_gone_is_named(tmp_path, m
     assert rows == [(0, 1, 0), (1, 0, 0), (1, 0, 1)]
     (note,) = [note for note in source.report.notes if "left out" in note]
     assert note.startswith("tfds:audio_set: left out 2 clips of balanced_train_segments.csv: train1: There must be")
-    assert "train2: the sound must be a readable sound" in note
+    assert "train2.wav` must be a readable sound" in note
     for split in source.splits.values():
         for example in split.examples:
             assert example["length"] == 4800

@@ -10,6 +10,7 @@ from tiny_tfds import prepare, prepare_examples
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, Lazy, catalogue, catalogue_features, load_source, read_image
 from keras_perceiver.training import evaluate, train
+from keras_perceiver.training.configuration import data_options
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +202,11 @@ def test_films_of_ucf101_are_spread_frames(tmp_path, form):
             i = fact["frames"] - 7
             expected = [10 * (k * (7 + i) // 4) + i for k in range(4)]
             np.testing.assert_allclose(clip.mean(axis=(1, 2, 3)), expected, atol=2)  # JPEG
-    with pytest.raises(InputError, match="`frame_rate` must be left out"):
-        load_source("tfds:ucf101", data_dir=tmp_path, frame_rate=5)
+    asked, _ = data_options("tfds:ucf101", "audioset_video", {"data_dir": tmp_path, "frame_size": 8}, None)
+    source = load_source("tfds:ucf101", **asked)
+    assert source.example_shape == (32, 8, 8, 3)
+    said = "`frame_rate` is left out: frames of tfds:ucf101 have no times, and spread over each film"
+    assert said in source.report.lines()
 
 
 def test_options_are_those_of_the_modality():

@@ -7,7 +7,7 @@ from films import FRAMES, RATE, SOUND_RATE, film
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, audio, video_windows
-from keras_perceiver.data.audio_video import choose_audio_video_shape
+from keras_perceiver.data.audio_video import audio_video_notes, choose_audio_video_shape
 from keras_perceiver.data.pipeline import fields
 from keras_perceiver.data.video_windows import (
     augment_film,
@@ -80,6 +80,28 @@ def test_of_films_with_sound_it_says_how_many_frames_a_window_has():
     assert choose_audio_video_shape(facts, num_frames=32, frame_rate=25) == shape
     with pytest.raises(InputError, match="One of `frame_rate`, `num_frames` and `clip_seconds` must be left out"):
         choose_audio_video_shape(facts, num_frames=32, clip_seconds=1.28, frame_rate=25)
+
+
+@pytest.mark.parametrize(("frame_rate", "rate", "said"), [(20, 16_000, "16 frames beside 0.8 s"), (10, 16_000, "")])
+def test_frames_that_follow_from_a_rate_are_even_and_what_the_rate_is_is_said(frame_rate, rate, said):
+    """A window of sound is a multiple of 16 frames of its spectrogram, and not just as long as was asked for."""
+    facts = [{"size": [32, 48], "seconds": 2.0, "rate": rate}]
+    shape = choose_audio_video_shape(facts, clip_seconds=0.7, frame_rate=frame_rate)
+    assert shape[0] % 2 == 0
+    (note,) = audio_video_notes(facts, shape)
+    told = float(note.split()[-4])
+    assert told == pytest.approx(shape[0] * shape[5] / shape[4], rel=1e-3)
+    assert abs(told * shape[4] / shape[5] - frame_rate * shape[4] / shape[5]) <= 1
+    assert said in note
+
+
+def test_a_film_whose_frames_would_fill_the_memory_is_refused():
+    facts = [{"size": [480, 640], "seconds": 60.0, "rate": 16_000}]
+    with pytest.raises(InputError, match=r"must take at most 268,435,456 bytes.*Ask for fewer or smaller ones"):
+        choose_film_shape(facts, frame_size=(480, 640), frame_rate=25)
+    with pytest.raises(InputError, match=r"must take at most 268,435,456 bytes"):
+        choose_audio_video_shape(facts, frame_size=(480, 640), frame_rate=25)
+    assert choose_film_shape(facts, frame_size=(224, 224), frame_rate=25)[4] == 1500
 
 
 def test_a_film_is_asked_about_in_all_its_windows():

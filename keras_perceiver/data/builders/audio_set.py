@@ -1,6 +1,7 @@
 """AudioSet, and collections in its form, for tensorflow-datasets: local clips, and tables of their labels."""
 
 import csv
+import os
 from typing import ClassVar
 
 import numpy as np
@@ -68,7 +69,7 @@ class AudioSet(tfds.core.GeneratorBasedBuilder):
             require(not unknown, f"Labels in {table} must stand in {NAMES}", line=line, labels=unknown)
             try:
                 require(clip in clips, f"There must be a file clips/{clip}.*")
-                samples, _, _ = decode_audio(clips[clip].read_bytes(), SAMPLE_RATE, MAX_SECONDS)
+                samples, _, _ = decode_audio(os.fspath(clips[clip]), SAMPLE_RATE, MAX_SECONDS)
             except InputError as error:
                 gone.append(f"{clip}: {error}")
                 continue

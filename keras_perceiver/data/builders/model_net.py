@@ -1,5 +1,6 @@
 """ModelNet for tensorflow-datasets: meshes of everyday things, from the OFF files of its authors."""
 
+import os
 from typing import ClassVar
 
 import numpy as np
@@ -75,7 +76,7 @@ class ModelNet(tfds.core.GeneratorBasedBuilder):
         broken = []
         for name, path in files:
             try:
-                cloud = load_cloud(path.read_bytes(), ".off", name=path.name)
+                cloud = load_cloud(os.fspath(path), ".off", name=path.name)
             except InputError as error:
                 broken.append(str(error))
                 continue

@@ -29,6 +29,13 @@ def files(pattern, *without):
     return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in found]
 
 
+def test_the_folder_holds_files_of_each_kind():
+    """Otherwise the tests of them would have no cases, and would pass."""
+    kinds = ("mp3_minimp3_vectors/*.bit", "mp3_minimp3_vectors/*he_mode.bit", "ogg_librosa/*.ogg", "*/*.wav")
+    for pattern in (*kinds, *(f"flac_cellar/{kind}/*.flac" for kind in ("subset", "faulty", "uncommon"))):
+        assert files(pattern), pattern
+
+
 def decoded(path):
     return decode_audio(path.read_bytes(), None, 1e4)[0]
 

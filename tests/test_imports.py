@@ -126,3 +126,14 @@ def test_the_version_is_the_distributions():
     from importlib.metadata import version
 
     assert version("keras-perceiver") == keras_perceiver.__version__
+
+
+# What KerasTuner documents, under the names by which it does.
+PUBLIC_TUNER = {f"keras_tuner{name}" for name in ("", ".oracles", ".engine.hyperparameters", ".engine.trial")}
+
+
+def test_nothing_private_of_kerastuner_is_imported():
+    files = [*FILES, *(PACKAGE.parent / "tuning").glob("*.py")]
+    found = {name for path in files for name in imports_of(path.read_text()) if name.startswith("keras_tuner")}
+    assert "keras_tuner" in found
+    assert found <= PUBLIC_TUNER

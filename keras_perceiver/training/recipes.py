@@ -248,7 +248,8 @@ class Recipe:
 _OURS = {"warmup_fraction": 0.1, "weight_decay": 0.05, "label_smoothing": 0.1}
 _FAST = {**_OURS, "learning_rate": 3e-3, "beta_2": 0.95}  # of those that were tuned, see LEARNING.md of the benchmarks
 # The paper's LAMB at 4e-3, a tenth of it after 84, 102 and 114 of 120 epochs. Where the paper is silent, DeepMind's
-# later recipe: batches of 1024, decay 0.1 but for biases and normalisations, gradients clipped at 10.
+# later recipe: batches of 1024, decay 0.1 but for biases and normalisations, gradients clipped at 10. Flips belong to
+# the Inception networks' preprocessing, of which the paper has its crops.
 _PAPER = {
     "batch_size": 1024,
     "optimizer": "lamb",

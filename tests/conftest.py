@@ -7,7 +7,6 @@ import pathlib
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # each core has a process of pytest's already
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # no test reads or fills the user's
 
 import hypothesis

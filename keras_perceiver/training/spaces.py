@@ -100,7 +100,7 @@ class Choices:
     def least(self):
         """The value that makes the smallest model."""
         drawn = self.every()
-        if True in drawn:  # of booleans, shared weights
+        if any(value is True for value in drawn):  # of booleans, shared weights
             return True
         return min(drawn) if all(_is_number(value) for value in drawn) else self.default
 

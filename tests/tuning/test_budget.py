@@ -56,9 +56,11 @@ def test_a_first_trial_of_hyperband_has_as_many_epochs_as_its_round(hyper, timed
 
 def test_the_smallest_model_shares_its_weights_where_it_may():
     model = {**TINY_MODEL, "num_cross_attends": 2, "num_blocks": 2, "share_weights": False}
-    hyper = HyperPerceiver(load_source("digits"), space={"share_weights": [False, True]}, model=model)
+    space = {"share_weights": [False, True], "num_cross_attends": [1, 2]}
+    hyper = HyperPerceiver(load_source("digits"), space=space, model=model)
     (smallest,) = smallest_points(hyper)
-    default = hyper.network({"share_weights": False}).count_params()
+    assert smallest["num_cross_attends"] is not True, "one, and no boolean"
+    default = hyper.network({"share_weights": False, "num_cross_attends": 2}).count_params()
     assert hyper.network(smallest).count_params() < default
 
 

@@ -125,7 +125,7 @@ def search(
         _require_chiefs_folder(run, identity)
     with ExitStack() as stack:
         if role.owns_folder:
-            said, first_epochs = _scope(hyper, tuner, trials, epochs)
+            said, first_epochs = scope(hyper, tuner, trials, epochs)
             if not run.has_begun:
                 require_budget(hyper, limits, minutes, first_epochs=first_epochs)
             stack.enter_context(run.locked())
@@ -242,7 +242,7 @@ def _identity(hyper, tuner, objective, limits, seed):
     }
 
 
-def _scope(hyper, tuner, trials, epochs):
+def scope(hyper, tuner, trials, epochs):
     """What is to be said of how far so many trials go, and the epochs of Hyperband's first trials; None of others."""
     space = keras_tuner.HyperParameters()
     hyper.point(space)

@@ -28,7 +28,7 @@ from tuning import report, workers
 from tuning import tuner as tuner_module
 from tuning.oracles import read_trials
 from tuning.results import read_results
-from tuning.search import FailedTrials, search
+from tuning.search import FailedTrials, scope, search
 
 SPACE = {"num_latents": [3, 5], "batch_size": [128, 256], "noise_std": {"min": 0.0, "max": 20.0}}
 TINY = {"space": SPACE, "model": TINY_MODEL, "recipe": {"jit_compile": False}, "epochs": 1}
@@ -191,22 +191,18 @@ def test_wrong_input_is_refused_before_anything_is_written(tmp_path, labels, mon
 
 
 @pytest.mark.parametrize(
-    ("tuner", "options", "said"),
+    ("tuner", "trials", "said", "first_epochs"),
     [
-        ("grid", {"trials": 3}, "the first 3 of 44 combinations: what the space names last varies fastest"),
-        ("hyperband", {"trials": 4, "epochs": 9}, "of 9 first trials, 1 epochs each, the best go on: with 4 trials"),
-        ("hyperband", {"trials": 10, "epochs": 9}, "of 9 first trials, 1 epochs each, the best go on\n"),
+        ("grid", 3, ["the first 3 of 44 combinations: what the space names last varies fastest"], None),
+        ("grid", 44, [], None),
+        ("hyperband", 9, ["of 9 first trials, 1 epochs each, the best go on: with 9 trials none does"], 1),
+        ("hyperband", 10, ["of 9 first trials, 1 epochs each, the best go on"], 1),
+        ("random", 3, [], None),
     ],
 )
-def test_how_far_so_many_trials_go_is_said_before_the_first(tuner, options, said, tmp_path, undrawn, monkeypatch):
-    monkeypatch.setattr(HyperPerceiver, "fit", lambda *_, **__: {"val_accuracy": 0.5})
-    monkeypatch.setattr("tuning.best.keep_best", lambda tuner, result, folder: (Run(folder), ""))
-    monkeypatch.setattr(tuner_module.Search, "on_trial_begin", measured)
-    printed = io.StringIO()
-    console = Console(file=printed, width=200)
-    options = {**TINY, **options, "tolerate_failures": True}  # of weights that were not kept
-    search("digits", **options, tuner=tuner, output=tmp_path, console=console)
-    assert said in printed.getvalue()
+def test_how_far_so_many_trials_go_is_said_before_the_first(tuner, trials, said, first_epochs):
+    hyper = HyperPerceiver(load_source("digits"), space=SPACE, model=TINY_MODEL)
+    assert scope(hyper, tuner, trials, 9) == (said, first_epochs)
 
 
 @pytest.mark.parametrize("name", ["flops", "parameters", "latency_ms"])

@@ -115,12 +115,9 @@ def main(
     """Train the best of a search and the default with several seeds, and compare them on the test split."""
     try:
         confirm(search, seeds=seeds, epochs=epochs, console=table_console())
-    except InputError as error:
+    except (InputError, Stopped) as error:
         print(f"tuning: {printable(str(error))}", file=sys.stderr)
-        raise typer.Exit(2) from error
-    except Stopped as error:
-        print(f"tuning: {error}", file=sys.stderr)
-        raise typer.Exit(TRY_AGAIN) from error
+        raise typer.Exit(2 if isinstance(error, InputError) else TRY_AGAIN) from error
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def search(
     check_names("perceiver", preset, base_recipe)
     role = Role.found(port)
     require(
-        role.is_launched or (role.is_alone and workers > 1) or workers == 1,
+        role.is_launched or role.is_alone or workers == 1,
         f"`workers` must be left out where `{IP}` makes this process one of a search",
         workers=workers,
     )

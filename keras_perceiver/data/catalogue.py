@@ -58,10 +58,8 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, console=No
     if shape is None:
         *size, channels = features[example_key].shape if form.scan is None else (None,)
         known = [fact for some in facts.values() for fact in some] or [{"size": size, "grey": channels == 1}]
-        if asked.get("frame_rate") is not None and not all("seconds" in fact for fact in known):
-            asked["frame_rate"] = None  # the paper's presets have one
-            notes.append(f"`frame_rate` is left out: frames of tfds:{name} have no times, and spread over each film")
         shape = kind.choose_shape(known, **{option: asked.get(option) for option in kind.options})
+        notes += kind.notes(known, tuple(shape))
     shape = tuple(shape)
     splits = {}
     for split in names:
@@ -71,7 +69,8 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, console=No
             return np.asarray(example).astype(kind.array(shape)[1])
 
         rows = _rows(builder, split, example_key, label_key, form)
-        examples, good, broken = _examples(builder, rows, read, kind, shape, kept[split], name, split, console)
+        array = (*kind.array(shape), kind.reads_parts)
+        examples, good, broken = _examples(builder, rows, read, array, kept[split], name, split, console)
         problems += broken
         _require_some(good, split, broken)
         splits[split] = Split(
@@ -211,13 +210,15 @@ def _rows(builder, split, example_key, label_key, form):
     return builder.as_dataset(split=split, shuffle_files=False, decoders=only).as_numpy_iterator()
 
 
-def _examples(builder, rows, read, kind, shape, kept, name, split, console):
+def _examples(builder, rows, read, array, kept, name, split, console):
     """Those of a split at the indices `kept`: in memory, or, where they are large, decoded when they are asked for.
+
+    `array` are shape, dtype and `has_parts` of a `Lazy`.
 
     Returns:
         `(examples, good, problems)`: `good` are the places in `kept` of those that could be read.
     """
-    shape, dtype = kind.array(shape)
+    shape, dtype, has_parts = array
     if len(kept) * int(np.prod(shape)) * np.dtype(dtype).itemsize <= LARGE:
         found = list(_read_all(rows, read, kept, split, console))
         good = [place for place, example in enumerate(found) if not isinstance(example, InputError)]
@@ -235,7 +236,7 @@ def _examples(builder, rows, read, kind, shape, kept, name, split, console):
         with _naming(name, split, index):
             return read(rows[index], **crop)
 
-    return Lazy(fetch, kept, shape, dtype, kind.reads_parts), list(range(len(kept))), []
+    return Lazy(fetch, kept, shape, dtype, has_parts), list(range(len(kept))), []
 
 
 def _read_all(rows, read, kept, split, console):

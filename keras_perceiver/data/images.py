@@ -41,6 +41,8 @@ READERS = {
     rb"BM": BmpImagePlugin.BmpImageFile,
     rb"RIFF.{4}WEBP": WebPImagePlugin.WebPImageFile,  # the first frame
 }
+# A broken EXIF block, say: the pixels are read all the same.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
 
 
 class Crop(NamedTuple):
@@ -48,10 +50,6 @@ class Crop(NamedTuple):
 
     box: Callable  # (H, W) of the whole, in pixels -> (top, left, height, width) of the part
     least_side: float  # about the least share of its sides that is asked for: of less, a large JPEG is made small first
-
-
-# A broken EXIF block, say: the pixels are read all the same.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
 
 
 def normalize_pixels(images):

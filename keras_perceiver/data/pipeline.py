@@ -42,7 +42,6 @@ def training_dataset(
     mix=None,
     hide=None,
     shard=WHOLE,
-    crop=None,
     read=None,
     service=None,
     num_parallel_calls=tf.data.AUTOTUNE,
@@ -70,10 +69,8 @@ def training_dataset(
         mix: optional function `(raw batch float32, labels, (2,) int32 seed) -> (batch, labels)`.
         hide: optional function `(preprocessed batch, (2,) int32 seed) -> batch`, such as SpecAugment.
         shard: the `Shard` of this process.
-        crop: optional function `(2,) int32 seed -> Crop` where examples are pictures that are
-            read from their files each time, and parts of them are; None for whole ones.
-        read: function of an index in the split and a (2,) int32 seed that returns the raw example, by TensorFlow's
-            operators; None for that of `example_reader`.
+        read: function of an index in the split and a (2,) int32 seed that returns the raw example, such as
+            `part_reader` and `service_reader` make; None for that of `example_reader`.
         service: function that gives the data set to a data service, see `through_service`; None for none.
         num_parallel_calls: examples that are made ready at once; changes nothing but the speed.
         console: `rich.console.Console` for the progress of decoding what is kept; None for none.
@@ -87,8 +84,6 @@ def training_dataset(
     require_divisible(batch_size, shard.total)
     part, is_cut_late = batch_size // shard.total, shard.total > 1 and not (mix is None and hide is None)
     made = shard.local if not is_cut_late else shard.total  # parts of a batch that are made here
-    if crop is not None and read is None:
-        read = part_reader(split.examples, crop)
     example = example_reader(split, num_classes, console, read)
     is_within_epoch = first_step > 0  # also behind its last step, where its validation is still to come
     first_epoch, first_step = divmod(first_epoch * steps + first_step, steps)
@@ -225,9 +220,8 @@ def example_reader(split, num_classes, console=None, read=None):
 
     def example(index, seed=None):
         label = labels[index]
-        return read(index, seed), (
-            tf.cast(label, tf.float32) if split.is_multi_label else tf.one_hot(label, num_classes)
-        )
+        y = tf.cast(label, tf.float32) if split.is_multi_label else tf.one_hot(label, num_classes)
+        return read(index, seed), y
 
     return example
 
@@ -243,7 +237,12 @@ def _raw_reader(examples, console):
 
 
 def part_reader(examples, crop):
-    """A function `(index, seed) -> raw example` of parts of the pictures in a `Lazy`, see `training_dataset`."""
+    """A function `(index, seed) -> raw example` that reads parts of pictures from their files, each time anew.
+
+    Args:
+        examples: a `Lazy` that has parts.
+        crop: function `(2,) int32 seed -> Crop`.
+    """
 
     def part(index, seed):
         with tf.device("CPU:0"):  # not a GPU that is training

@@ -31,11 +31,13 @@ MIN_SCALE = 1e-30  # of coordinates about their mean: below it, and above its in
 
 # How many elements the header of a file promises. Every expression takes linear time, whatever stands in the file: a
 # comment ends at its line, and of PLY only the header is looked at.
-OFF_COUNTS = re.compile(rb"\A\s*(?:#[^\n]*\n\s*)*[A-Z]*OFF\s*(?:#[^\n]*\n\s*)*(?P<vertices>\d+)\s+(?P<faces>\d+)")
+OFF_COUNTS = re.compile(rb"\A\s*(?:#[^\n]*\n\s*)*[A-Z]*OFF\s*(?:#[^\n]*\n\s*)*(?P<vertex>\d+)\s+(?P<face>\d+)")
 PLY_ELEMENT = re.compile(rb"^element\s+(?P<kind>\w+)\s+(?P<count>\d+)", re.MULTILINE)
 # What divides a text file into parts, each of which trimesh would compare with all before it.
-OBJ_PARTS = re.compile(rb"^[ \t]*(?:mtllib|usemtl|o|g|s)\b[^\n]*", re.MULTILINE)
-STL_PARTS = re.compile(rb"^[ \t]*endsolid\b[^\n]*\n\s*solid\b[^\n]*\n", re.MULTILINE | re.IGNORECASE)
+PARTS = {
+    ".obj": re.compile(rb"^[ \t]*(?:mtllib|usemtl|o|g|s)\b[^\n]*", re.MULTILINE),
+    ".stl": re.compile(rb"^[ \t]*endsolid\b[^\n]*\n\s*solid\b[^\n]*\n", re.MULTILINE | re.IGNORECASE),
+}
 
 # trimesh says there what it could not load beside a shape, such as pictures, which are not asked for.
 logging.getLogger("trimesh").addHandler(logging.NullHandler())
@@ -92,10 +94,8 @@ def _read_mesh(content, extension):
     import trimesh
 
     promised = _promised(content, extension)
-    if extension == ".obj":
-        content = OBJ_PARTS.sub(b"", content)
-    if extension == ".stl" and content[:5].lower() == b"solid":
-        content = STL_PARTS.sub(b"", content)
+    if extension in PARTS:
+        content = PARTS[extension].sub(b"", content)
     options = {"skip_materials": True} if extension == ".obj" else {}
     scene = trimesh.load_scene(io.BytesIO(content), file_type=extension[1:], process=False, **options)
     vertices, faces, count = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], 0
@@ -130,8 +130,8 @@ def _promised(content, extension):
         return 0
     if lines < sum(counts.values()):
         said = " and ".join(f"{count:,} {name}" for name, count in counts.items())
-        raise ValueError(f"It promises {said}, and has {lines:,} lines of them.")
-    return counts.get("vertices", counts.get("vertex", 0))
+        raise ValueError(f"It promises {said} elements, and has {lines:,} lines of them.")
+    return counts.get("vertex", 0)
 
 
 def _read_text(content, extension):

@@ -42,7 +42,7 @@ def service_reader(source, crop=None):
 
     A service is another process: of what makes an example ready it gets TensorFlow's operators, and no Python. Pictures
     in a folder it reads and decodes itself, and needs the same folder at the same path; with `crop`, see
-    `training_dataset`, parts of them. An array is sent to it.
+    `part_reader`, parts of them. An array is sent to it.
 
     Raises:
         InputError: where no operators decode the files as they are decoded without a service, and there are too many

@@ -25,17 +25,14 @@ def choose_film_shape(facts, frame_size=None, num_frames=None, frame_rate=None):
     Args:
         facts: of every film, see `scan_video`.
         frame_size, num_frames: see `choose_video_shape`.
-        frame_rate: frames a second, a whole number; None to spread the frames over a film.
+        frame_rate: frames a second, a whole number; None to spread the frames over a film, as is done with all that
+            have no times, such as those of tensorflow-datasets.
     """
     shape = video.choose_video_shape(facts, frame_size, num_frames)
-    if frame_rate is None:
+    if frame_rate is not None:
+        require_positive(frame_rate=frame_rate)
+    if frame_rate is None or _are_without_times(facts):
         return shape
-    require_positive(frame_rate=frame_rate)
-    require(
-        all("seconds" in fact for fact in facts),
-        "`frame_rate` must be left out for frames without times, as those of tensorflow-datasets",
-        frame_rate=frame_rate,
-    )
     longest = min(max(fact["seconds"] for fact in facts), audio.MAX_SECONDS)
     kept = max(shape[0], math.ceil(longest * frame_rate))
     require_room(kept, *shape[1:])
@@ -159,4 +156,10 @@ def film_notes(facts, shape):
     heard = sum(fact["has_sound"] for fact in facts)
     cut = sum(fact.get("seconds", 0) > audio.MAX_SECONDS for fact in facts) if len(shape) > 4 else 0
     sound = "films have sound, which `--modality audio_video` uses too, and `--modality audio` alone"
-    return [*audio.cut_notes(cut), *([f"{heard:,} {sound}"] if heard else [])]
+    spread = "frames have no times: they are spread over each film, whatever `frame_rate` is asked for"
+    timeless = [spread] if _are_without_times(facts) else []
+    return [*audio.cut_notes(cut), *timeless, *([f"{heard:,} {sound}"] if heard else [])]
+
+
+def _are_without_times(facts):
+    return not all("seconds" in fact for fact in facts)

@@ -12,7 +12,7 @@ from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, evaluation_dataset, training_dataset
 from keras_perceiver.data.augment import crop_of_files
 from keras_perceiver.data.examples import Lazy
-from keras_perceiver.data.pipeline import WHOLE, epoch_order, evaluation_steps
+from keras_perceiver.data.pipeline import WHOLE, epoch_order, evaluation_steps, part_reader
 from keras_perceiver.data.service import service_reader, through_service
 
 EVALUATION_BATCH = 256  # examples, or clips of them; fewer where they are large
@@ -30,9 +30,10 @@ def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, sha
     crop, read = crop_of_files(recipe.crop_min_area) if crops_before_resizing(source, recipe) else None, None
     if service is not None:
         read = service_reader(source, crop)
-        crop = None if read is None else crop
-    if crop is not None:
-        recipe = recipe.replaced(crop_min_area=1.0)
+    elif crop is not None:
+        read = part_reader(source.splits["train"].examples, crop)
+    if crop is not None and read is not None:
+        recipe = recipe.replaced(crop_min_area=1.0)  # what is read is a crop
     return training_dataset(
         source.splits["train"],
         batch_size=recipe.batch_size,
@@ -46,7 +47,6 @@ def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, sha
         mix=None if kind.mix is None else kind.mix(**_settings(kind.mix, recipe)),
         hide=hiding(source, recipe),
         shard=shard,
-        crop=crop,
         read=read,
         service=None if service is None else lambda dataset: through_service(dataset, service),
         console=console,

@@ -105,7 +105,7 @@ class HyperPerceiver(keras_tuner.HyperModel):
         require(
             not data and not named,
             "`tuner.search` must be given no data: those of the `Source` are augmented and batched as the point says",
-            named=sorted(named),
+            given=[*(type(one).__name__ for one in data), *sorted(named)],
             error=keras_tuner.errors.FatalValueError,  # which KerasTuner does not take for a failed trial
         )
         recipe = self.recipe_at(self.point(hp))

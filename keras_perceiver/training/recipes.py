@@ -340,7 +340,8 @@ RECIPES = {
     ),
     # Jaegle et al. 2021, section 4.2: 100 epochs; SpecAugment for spectrograms, colours, crops and flips for video.
     # Optimiser, rate and batch are not given: those of ImageNet, with its decay at the same shares of the run; the
-    # strengths of SpecAugment and of the colours are ours.
+    # strengths of SpecAugment and of the colours are ours, and that crops are of frames in the model's size: a film is
+    # decoded to it, and kept so.
     "audioset": Recipe(
         epochs=100,
         **_PAPER,

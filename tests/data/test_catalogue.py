@@ -205,7 +205,7 @@ def test_films_of_ucf101_are_spread_frames(tmp_path, form):
     asked, _ = data_options("tfds:ucf101", "audioset_video", {"data_dir": tmp_path, "frame_size": 8}, None)
     source = load_source("tfds:ucf101", **asked)
     assert source.example_shape == (32, 8, 8, 3)
-    said = "`frame_rate` is left out: frames of tfds:ucf101 have no times, and spread over each film"
+    said = "frames have no times: they are spread over each film, whatever `frame_rate` is asked for"
     assert said in source.report.lines()
 
 

@@ -23,7 +23,7 @@ from keras_perceiver.data import (
     training_dataset,
 )
 from keras_perceiver.data.augment import crop_of_files
-from keras_perceiver.data.pipeline import evaluation_steps
+from keras_perceiver.data.pipeline import evaluation_steps, part_reader
 from keras_perceiver.training import RECIPES
 from keras_perceiver.training.feeding import crops_before_resizing, training_data
 from tests.pictures import write_pictures
@@ -82,7 +82,7 @@ def test_parts_of_pictures_are_a_function_of_seed_epoch_and_index():
         return np.array([key, *box]).reshape(1, 1, 5)
 
     split = Split(Lazy(fetch, range(COUNT), (1, 1, 5), np.uint8, has_parts=True), SPLIT.labels)
-    changes = {"split": split, "crop": crop_of_files(0.1)}
+    changes = {"split": split, "read": part_reader(split.examples, crop_of_files(0.1))}
 
     def boxes(**more):
         rows = np.concatenate([x.numpy().reshape(-1, 5) for x, _ in training(**changes, **more)]).astype(int)

@@ -69,8 +69,11 @@ def test_the_shape_follows_from_the_rate():
     assert clips_of_facts(facts, (8, 32, 48, 3)).tolist() == [1, 1, 1]
     with pytest.raises(InputError, match="`frame_rate` must be an integer"):
         choose_film_shape(facts, frame_rate=0)
-    with pytest.raises(InputError, match="`frame_rate` must be left out for frames without times"):
-        choose_film_shape([{"size": [32, 48]}], frame_rate=2)
+    timeless = [{"size": [32, 48], "has_sound": False}]
+    assert choose_film_shape(timeless, num_frames=8, frame_rate=2) == (8, 32, 48, 3)
+    assert film_notes(timeless, (8, 32, 48, 3)) == [
+        "frames have no times: they are spread over each film, whatever `frame_rate` is asked for"
+    ]
 
 
 def test_of_films_with_sound_it_says_how_many_frames_a_window_has():

@@ -179,7 +179,7 @@ def test_data_beside_the_source_end_a_search_at_once(digits):
     with pytest.raises(keras_tuner.errors.FatalError, match=r"`tuner.search` must be given no data"):
         hyper.fit(keras_tuner.HyperParameters(), None, np.zeros(3))
     with pytest.raises(
-        keras_tuner.errors.FatalError, match=r"given no data.*named=\['batch_size', 'validation_data'\]"
+        keras_tuner.errors.FatalError, match=r"given no data.*given=\['batch_size', 'validation_data'\]"
     ):
         hyper.fit(keras_tuner.HyperParameters(), None, validation_data=(np.zeros(3), np.zeros(3)), batch_size=4)
 

@@ -15,29 +15,28 @@ MIN_WAIT, MAX_WAIT = 100, 10_000  # microseconds
 
 @dataclass(frozen=True)
 class Batching:
-    """Parameters of the server's batching; `sizes` are those that batches are padded to, where that is of use."""
+    """Parameters of the server's batching.
+
+    No `allowed_batch_sizes`: the server would pad an empty batch from a row that it does not have, and end.
+    """
 
     max_batch_size: int
     wait_microseconds: int
     queue: int
     threads: int
-    sizes: tuple[int, ...]
     source: str
 
     def text(self):
         """A text proto of TensorFlow Serving's `BatchingParameters`."""
-        return "".join(
-            [
-                f"max_batch_size {{ value: {self.max_batch_size} }}\n",
-                f"batch_timeout_micros {{ value: {self.wait_microseconds} }}\n",
-                f"max_enqueued_batches {{ value: {self.queue} }}\n",
-                f"num_batch_threads {{ value: {self.threads} }}\n",
-                *(f"allowed_batch_sizes: {size}\n" for size in self.sizes),
-            ]
+        return (
+            f"max_batch_size {{ value: {self.max_batch_size} }}\n"
+            f"batch_timeout_micros {{ value: {self.wait_microseconds} }}\n"
+            f"max_enqueued_batches {{ value: {self.queue} }}\n"
+            f"num_batch_threads {{ value: {self.threads} }}\n"
         )
 
 
-def derive_batching(timings, cpus, *, pad):
+def derive_batching(timings, cpus, *, xla):
     """Parameters for a server of so many processors.
 
     - A batch is as large as the smallest that reaches 95 % of a model's best throughput, for the model that wants the
@@ -50,8 +49,7 @@ def derive_batching(timings, cpus, *, pad):
     Args:
         timings: dictionaries with the fields of `Timing`, of SavedModels; none where nothing was measured.
         cpus: processors.
-        pad: whether batches are padded to one of few sizes, those of the warm-up: XLA compiles for each size; without
-            it padding is work for nothing.
+        xla: whether a model has an endpoint that XLA compiles, for the sizes of the warm-up.
 
     Returns:
         `Batching`.
@@ -60,15 +58,14 @@ def derive_batching(timings, cpus, *, pad):
     for rows in _by_model(timings, cpus):
         best = max(row["examples_per_second"] for row in rows)
         enough = min(row["batch_size"] for row in rows if row["examples_per_second"] >= NEARLY * best)
-        size = size if pad else max(size, enough)
+        size = size if xla else max(size, enough)
     if timings:
         models = _by_model(timings, cpus)
         alone = min(rows[0]["median"] / rows[0]["batch_size"] for rows in models)  # of an example, in milliseconds
         slowest = max(size * rows[-1]["median"] / rows[-1]["batch_size"] for rows in models)  # of a whole batch
         wait = min(max(round(500 * alone), MIN_WAIT), MAX_WAIT)
         queue = max(cpus, math.floor(1000 * LONGEST_QUEUE / slowest))  # a batch was timed with all processors
-    sizes = BATCH_SIZES if pad else ()
-    return Batching(size, wait, queue, cpus, sizes, "benchmark" if timings else "assumed, not measured")
+    return Batching(size, wait, queue, cpus, "benchmark" if timings else "assumed, not measured")
 
 
 def read_timings(path, names):

@@ -21,18 +21,22 @@ from keras_perceiver.export.shelf import check_name
 
 BATCH = LARGEST_REQUEST  # examples a request
 SCHEMES = ("grpc", "grpcs", "http", "https")
+PASSING = {"UNAVAILABLE": 503, "RESOURCE_EXHAUSTED": 429}  # by name, and as REST has it
+UNLIKE = "from different tasks have different shapes"  # is said to all requests of a batch in which one differs
+VERSION_NUMBER, LABEL = r"[0-9]{1,18}", r"(?!-?[0-9]+$)[A-Za-z0-9_-]+"
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # seconds before a request is tried again, doubled each time
 
 
 class Unavailable(Exception):
-    """A server that may answer another time: not there, overloaded, or a model that is still being loaded."""
+    """A server that may answer another time: not there, overloaded, or with requests in one batch that do not fit."""
 
 
 class ServedModel:
     """A model behind a server; several threads may ask it at once.
 
-    A request that fails because the server is not available is sent again, up to `attempts` times and as long as
-    `timeout` leaves time, after waits that double and vary. Nothing else is sent twice.
+    A request that fails because the server is not available, or has joined it to one of another shape, is sent again,
+    up to `attempts` times and as long as `timeout` leaves time, after waits that double and vary. Nothing else is sent
+    twice.
 
     Args:
         server: "HOST:PORT" for gRPC (8500 is usual), "grpcs://HOST:PORT" for gRPC with TLS, "http://HOST:PORT" for REST
@@ -55,12 +59,17 @@ class ServedModel:
         legal = url.scheme in SCHEMES and bool(url.hostname) and _has_port(url) and url.path in ("", "/")
         require(legal, "`server` must be HOST:PORT for gRPC, or http://HOST:PORT for REST", server=server)
         check_name(name)
-        version = int(version) if str(version).isdecimal() else version
-        legal = version is None or isinstance(version, int) or re.fullmatch(r"[A-Za-z0-9_-]+", version) is not None
-        require(legal, "`version` must be a number, or a label of letters, digits, '_' and '-'", version=version)
+        is_number = re.fullmatch(VERSION_NUMBER, str(version)) is not None
+        legal = version is None or is_number or re.fullmatch(LABEL, str(version)) is not None
+        require(
+            legal,
+            "`version` must be a number of up to 18 digits, or a label of letters, digits, '_' and '-'",
+            version=version,
+        )
         is_private = url.scheme in ("grpcs", "https")
         rule = "`certificates` are for TLS: `server` must be grpcs://HOST:PORT or https://HOST:PORT"
         require(certificates is None or is_private, rule, server=server, certificates=certificates)
+        version = int(version) if is_number else version
         roots = None if certificates is None else _certificates(certificates)
         self.server, self.name, self.version = server, name, version
         self.timeout, self.attempts = timeout, attempts
@@ -190,12 +199,15 @@ def _grpc(url, name, version, roots):
             answer = stub.Predict(request, timeout=seconds)
         except grpc.RpcError as error:
             said = f"{error.code().name}: {error.details()}"
-            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
+            if error.code().name in PASSING or UNLIKE in said:
                 raise Unavailable(said) from error
             raise InputError(f"The server at {url.netloc} did not answer for the model {name!r}. {said}") from error
         found = answer.model_spec.name or name
         require(found == name, f"The server at {url.netloc} must answer for the model {name!r}", model=found)
-        return {key: tf.make_ndarray(tensor) for key, tensor in answer.outputs.items()}
+        try:
+            return {key: tf.make_ndarray(tensor) for key, tensor in answer.outputs.items()}
+        except (TypeError, ValueError) as error:
+            raise InputError(f"The server at {url.netloc} must answer with arrays. {error}") from error
 
     return ask
 
@@ -226,7 +238,7 @@ def _rest(url, name, version, roots):
                 said = f"{error.code}: {error.read1(1000).decode(errors='replace')}"
             except (OSError, http.client.HTTPException) as other:
                 said = f"{error.code}: {other}"
-            if error.code in (429, 503):
+            if error.code in PASSING.values() or UNLIKE in said:
                 raise Unavailable(said) from error
             raise InputError(f"The server at {url.netloc} did not answer for the model {name!r}. {said}") from error
         except TimeoutError as error:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_perceiver.data import MODALITIES
 from keras_perceiver.data.decoding import decode_examples
 from keras_perceiver.data.pipeline import fields
+from keras_perceiver.export.warm_up import BATCH_SIZES
 
 EMBEDDING = "latent_mean"  # the layer of a Perceiver that takes the latent array
 LARGE = 100e9  # FLOPs of a forward pass that takes seconds
@@ -59,8 +60,11 @@ class Served:
         compiled = tf.function(self._forward_checked, input_signature=arrays, autograph=False, jit_compile=True)
 
         def serving_xla(inputs):
-            """As `serving_default`; compiled for each batch size when it is first asked for."""
-            logits = compiled(inputs)["logits"]
+            """As `serving_default`, in batches of few sizes, for each of which XLA compiles when it is first asked."""
+            count = tf.shape(next(iter(inputs.values())))[0]
+            logits = compiled({name: _with_rows(x, _compiled_size(count)) for name, x in inputs.items()})["logits"][
+                :count
+            ]
             return {"logits": logits, "probabilities": self.probabilities(logits)}
 
         def from_bytes(inputs):
@@ -131,6 +135,17 @@ class Served:
         """Files as `from_bytes` takes them, one for each of these raw examples: a list of bytes."""
         count = len(next(iter(examples.values())))
         return [self.kind.encode({n: x[i] for n, x in examples.items()}, self.shape) for i in range(count)]
+
+
+def _compiled_size(count):
+    """The smallest of `BATCH_SIZES` that holds so many examples, or a multiple of the largest."""
+    most = BATCH_SIZES[-1]
+    return tf.reduce_min(tf.where(count <= BATCH_SIZES, BATCH_SIZES, (count + most - 1) // most * most))
+
+
+def _with_rows(x, count):
+    """(B, ..) with rows of zeros behind it, `count` in all."""
+    return tf.concat([x, tf.zeros([count - tf.shape(x)[0], *x.shape[1:]], x.dtype)], axis=0)
 
 
 def noise(kind, shape, count, seed=0):

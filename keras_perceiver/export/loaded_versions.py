@@ -98,7 +98,7 @@ def _kept(name, present, before):
         f"The stable version of {name!r} must lie on the shelf",
         stable=before.labels.get(STABLE),
         versions=present,
-        repair="Put it back, or delete models.config to begin anew with the newest.",
+        repair="Put it back; or delete models.config to begin anew with the newest, and start the server again.",
     )
     kept = before.versions & set(present)
     labels = {label: number for label, number in before.labels.items() if number in kept}

@@ -1,9 +1,11 @@
 """How a server is started, by Docker Compose or by Kubernetes: as dictionaries, see `serving_config`."""
 
 import ipaddress
+import shlex
 
 GRPC, REST = 8500, 8501
 RELOAD_SECONDS = 10  # between two looks at models.config
+LONGEST_ANSWER = 300  # seconds of a request by REST, where the server's own limit is 30
 METRICS = "/monitoring/prometheus/metrics"
 USER = 65534  # nobody
 WITHIN = "/models"  # where a container sees the shelf
@@ -19,6 +21,7 @@ def arguments(root, *, xla):
         "--enable_batching=true",
         f"--batching_parameters_file={root}/batching.config",
         f"--monitoring_config_file={root}/monitoring.config",
+        f"--rest_api_timeout_in_ms={1000 * LONGEST_ANSWER}",
         *(["--xla_cpu_compilation_enabled=true"] if xla else []),
     ]
 
@@ -33,17 +36,23 @@ def is_loopback(host):
     return ipaddress.ip_address(host).is_loopback
 
 
-def check(names):
-    """A command, in the bash of the image, which has no curl: that all these models have a stable version."""
-    asked = "; ".join(
+def check(names, root):
+    """A command, in the bash of the image, which has no curl: that these models can be asked by their label `stable`.
+
+    It asks for what a model takes, as the server looks at the label there, and not where it tells of its state. Models
+    that have left models.config meanwhile are missed by nobody.
+    """
+    asked = (
+        f"for name in {' '.join(names)}; do "
+        f'grep -qF "name: \\"$name\\"" {shlex.quote(f"{root}/models.config")} || continue; '
         f"exec 3<>/dev/tcp/127.0.0.1/{REST}; "
-        f"printf 'GET /v1/models/{name}/labels/stable HTTP/1.0\\r\\n\\r\\n' >&3; grep -q AVAILABLE <&3"
-        for name in names
+        "printf 'GET /v1/models/%s/labels/stable/metadata HTTP/1.0\\r\\n\\r\\n' \"$name\" >&3; "
+        "read -r answer <&3; [[ $answer == *' 200 '* ]]; done"
     )
     return ["bash", "-ec", asked]
 
 
-def compose(names, args, *, image, host, cpus, memory):
+def compose(names, args, *, root, image, host, cpus, memory):
     """compose.yaml, which lies on the shelf."""
     address = f"[{host}]" if ":" in host else host
     return {
@@ -52,7 +61,7 @@ def compose(names, args, *, image, host, cpus, memory):
                 "image": image,
                 "command": args,
                 "ports": [f"{address}:{port}:{port}" for port in (GRPC, REST)],
-                "volumes": [{"type": "bind", "source": ".", "target": WITHIN, "read_only": True}],
+                "volumes": [{"type": "bind", "source": ".", "target": root, "read_only": True}],
                 "read_only": True,
                 "tmpfs": ["/tmp"],
                 "user": f"{USER}:{USER}",
@@ -61,7 +70,7 @@ def compose(names, args, *, image, host, cpus, memory):
                 "restart": "unless-stopped",
                 "deploy": {"resources": {"limits": {"cpus": str(cpus), "memory": f"{memory}g"}}},
                 "healthcheck": {
-                    "test": ["CMD", *check(names)],
+                    "test": ["CMD", *check(names, root)],
                     "interval": "10s",
                     "timeout": "5s",
                     "retries": 3,
@@ -72,13 +81,13 @@ def compose(names, args, *, image, host, cpus, memory):
     }
 
 
-def kubernetes(names, args, *, image, host, cpus, memory):
+def kubernetes(names, args, *, root, image, host, cpus, memory):
     """The documents of kubernetes.yaml: who may come in, the address, the server.
 
     The volume `saved-models` holds the shelf. Unless `host` is one that others reach, no pod may ask the server:
     what remains is `kubectl port-forward`, and the probes of the node itself.
     """
-    ready = {"exec": {"command": check(names)}, "periodSeconds": 10, "timeoutSeconds": 5}
+    ready = {"exec": {"command": check(names, root)}, "periodSeconds": 10, "timeoutSeconds": 5}
     listens = {"tcpSocket": {"port": GRPC}, "periodSeconds": 10}
     container = {
         "name": "serving",
@@ -96,7 +105,7 @@ def kubernetes(names, args, *, image, host, cpus, memory):
             "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [
-            {"name": "shelf", "mountPath": WITHIN, "readOnly": True},
+            {"name": "shelf", "mountPath": root, "readOnly": True},
             {"name": "scratch", "mountPath": "/tmp"},
         ],
     }

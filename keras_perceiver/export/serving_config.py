@@ -59,9 +59,10 @@ def write_serving_config(
             are assumed.
         host: address at which the server can be asked: of this machine alone, unless another is given.
         cpus: processors that the server may use.
-        memory: GiB that it may use; None for three and four times what the versions that are loaded take on the disk.
+        memory: GiB that it may use; None for one, one for each processor, and four times what the versions that are
+            loaded take on the disk.
         image: of the container; None for `tensorflow/serving` of the version of this TensorFlow.
-        root: where the server sees the shelf; another than the containers' for a server without one.
+        root: where the server sees the shelf, an absolute path; another than the containers' for a server without one.
 
     Returns:
         `ServingConfig`.
@@ -75,6 +76,7 @@ def write_serving_config(
     require(shelf.is_dir(), "`shelf` must be a folder", shelf=str(shelf))
     require_positive(cpus=cpus)
     _require_address(host)
+    require(str(root).startswith("/"), "`root` must be an absolute path, as the server sees it", root=root)
     image = image or f"tensorflow/serving:{tf.__version__}"
     legal = re.fullmatch(r"[a-z0-9][a-z0-9._/:@-]*", image) is not None
     require(legal, "`image` must be the name of a container's image", image=image)
@@ -84,12 +86,12 @@ def write_serving_config(
     models, said = choose_versions(found, before, canary=canary, stable=stable, retire=retire)
     folders = [shelf / name / str(number) for name, model in models.items() for number in sorted(model.versions)]
     xla = any(XLA in _endpoints(folder, notes) for folder in folders)
-    memory = _memory(folders) if memory is None else memory
+    memory = _memory(folders, cpus) if memory is None else memory
     require_positive(memory=memory)
     timings = [] if benchmark is None else read_timings(benchmark, set(models))
-    batching = derive_batching(timings, cpus, pad=xla)
+    batching = derive_batching(timings, cpus, xla=xla)
     args = manifests.arguments(root, xla=xla)
-    limits = {"image": image, "host": host, "cpus": cpus, "memory": memory}
+    limits = {"root": root, "image": image, "host": host, "cpus": cpus, "memory": memory}
     config = _model_server_config(models, root, model_server_config_pb2)
     contents = {
         MODELS: text_format.MessageToString(config),
@@ -98,10 +100,16 @@ def write_serving_config(
         COMPOSE: yaml.safe_dump(manifests.compose(list(models), args, **limits), sort_keys=False),
         KUBERNETES: yaml.safe_dump_all(manifests.kubernetes(list(models), args, **limits), sort_keys=False),
     }
-    files = {}
-    for name, content in contents.items():
-        files[name] = shelf / name
-        write_atomically(files[name], HEADER + content)  # a server may be reading it
+    files = {name: shelf / name for name in contents}
+    contents = {name: HEADER + content for name, content in contents.items()}
+    renewed = [name for name, path in files.items() if path.exists() and path.read_text() != contents[name]]
+    for name, path in files.items():
+        write_atomically(path, contents[name])  # a server may be reading it
+    renewed = [name for name in renewed if name != MODELS]
+    if renewed:
+        notes.append(
+            f"changed: {', '.join(renewed)}. A server that runs reads {MODELS} alone: start it again with them"
+        )
     notes += [*said, f"batches of at most {batching.max_batch_size} ({batching.source})"]
     if not manifests.is_loopback(host):
         notes.append(f"{host} is reached by others, and the server asks nobody who they are")
@@ -157,7 +165,8 @@ def _read(path, model_server_config_pb2, text_format):
         config = text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise InputError(
-            f"`{path}` must be a ModelServerConfig. {error} Delete it to begin anew with the newest versions."
+            f"`{path}` must be a ModelServerConfig. {error} Delete it, and start the "
+            "server again, to begin anew with the newest versions."
         ) from error
     return {
         one.name: Loaded(set(one.model_version_policy.specific.versions), dict(one.version_labels))
@@ -175,7 +184,7 @@ def _model_server_config(models, root, model_server_config_pb2):
     return config
 
 
-def _memory(folders):
-    """GiB: one, two for the pictures that are decoded at once, and four times what these folders hold."""
+def _memory(folders, cpus):
+    """GiB: one, one for each batch that decodes two pictures at once, and four times what these folders hold."""
     size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
-    return 3 + math.ceil(4 * size / 2**30)
+    return 1 + cpus + math.ceil(4 * size / 2**30)

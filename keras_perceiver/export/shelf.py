@@ -22,7 +22,7 @@ MODEL_CARD = "README.md"
 LITERT_FILE = "model.tflite"
 UNFINISHED = ".unfinished-"  # before the name of a folder that is being written
 ABANDONED = 24 * 3600  # seconds after which nobody writes it any more: its process was killed
-VERSION = r"0|[1-9][0-9]*"  # the name of a version's folder
+VERSION = r"0|[1-9][0-9]{0,17}"  # the name of a version's folder, as a server has room for
 ARTEFACTS = {"saved_model.pb": "saved_model", LITERT_FILE: "litert"}  # the file by which a format is known
 
 
@@ -119,8 +119,9 @@ def new_version(shelf, name):
     try:
         home.mkdir(parents=True, exist_ok=True)
         for left in home.glob(f"{UNFINISHED}*"):
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                shutil.rmtree(left, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # another export that has been finished meanwhile
+                if time.time() - left.stat().st_mtime > ABANDONED:
+                    shutil.rmtree(left, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=home))
         yield temporary, published
         temporary.chmod(0o755)

@@ -29,14 +29,14 @@ def exported(tmp_path_factory):
 
 @pytest.fixture
 def rest_status():
-    """A double of the server's REST: answers a question for a model's status with `state`, and keeps what was asked."""
-    found = types.SimpleNamespace(state="AVAILABLE", asked=[])
+    """A double of the server's REST: knows all paths but those that are `missing`, and keeps what was asked."""
+    found = types.SimpleNamespace(missing=set(), asked=[])
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             found.asked.append(self.path)
-            content = json.dumps({"model_version_status": [{"version": "1", "state": found.state}]}).encode()
-            self.send_response(200)
+            content = b'{"error": "Servable not found"}' if self.path in found.missing else b"{}"
+            self.send_response(404 if self.path in found.missing else 200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
@@ -58,7 +58,7 @@ class Double(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Answers with `answer` of the inputs; first with `faults`, one a request."""
 
     def __init__(self):
-        self.faults, self.requests, self.pause, self.name = [], [], 0.0, None
+        self.faults, self.requests, self.pause, self.name, self.says = [], [], 0.0, None, "said the double"
 
     def answer(self, inputs):
         rows = np.stack([np.asarray(x, np.float32).reshape(len(x), -1).sum(axis=1) for x in inputs.values()], axis=1)
@@ -68,7 +68,7 @@ class Double(prediction_service_pb2_grpc.PredictionServiceServicer):
         self.requests.append(request)
         time.sleep(self.pause)
         if self.faults:
-            context.abort(self.faults.pop(0), "said the double")
+            context.abort(self.faults.pop(0), self.says)
         inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
         response = predict_pb2.PredictResponse()
         response.model_spec.name = self.name or request.model_spec.name
@@ -97,7 +97,7 @@ def rest_double(double):
             double.requests.append((self.path, content))
             time.sleep(double.pause)
             code = double.faults.pop(0) if double.faults else 200
-            answer = {"error": "said the double"}
+            answer = {"error": double.says}
             if code == 200:
                 answer = {"outputs": {name: x.tolist() for name, x in double.answer(content["inputs"]).items()}}
             self.send_response(code)

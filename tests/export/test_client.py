@@ -81,6 +81,16 @@ def test_what_is_unavailable_is_asked_again_with_growing_waits(kind, fault, requ
         ServedModel(service.address, "animals", attempts=4).ask(images(2))
 
 
+@pytest.mark.parametrize(("kind", "fault"), [("double", grpc.StatusCode.FAILED_PRECONDITION), ("rest_double", 400)])
+def test_a_request_that_was_joined_to_one_of_another_shape_is_asked_again(kind, fault, request):
+    """The words of the server, which fails all requests of such a batch."""
+    service = request.getfixturevalue(kind)
+    service.says = "Tensors with name 'x' from different tasks have different shapes and padding is turned off."
+    service.faults.append(fault)
+    assert ServedModel(service.address, "animals").ask(images(2))["logits"].shape == (2, 1)
+    assert len(service.requests) == 2
+
+
 @pytest.mark.parametrize(("kind", "fault"), [("double", grpc.StatusCode.NOT_FOUND), ("rest_double", 404)])
 def test_what_is_refused_is_not_asked_again(kind, fault, request):
     service = request.getfixturevalue(kind)

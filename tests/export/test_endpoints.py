@@ -5,6 +5,7 @@ import json
 import resource
 import struct
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -288,6 +289,62 @@ def test_the_endpoint_that_xla_compiles_answers_as_the_other_with_masks_and_leng
         assert any((spoilt[name] != examples[name]).any() for name in examples)
         again = endpoints[XLA]({name: tf.constant(values) for name, values in spoilt.items()})
         np.testing.assert_allclose(again["logits"], compiled["logits"], atol=2e-5 * largest)
+
+
+@pytest.mark.parametrize("modality", SHAPES)
+def test_no_example_is_answered_by_nothing_and_one_that_is_not_finite_by_what_is_not_finite(modality):
+    """By raw arrays of each modality, compiled too; and arrays of another shape are refused."""
+    shape, settings = SHAPES[modality]
+    masked = {"padding_mask": True} if modality in ("audio", "audio_video", "points") else {}
+    model = small_classifier(input_shape=MODALITIES[modality].input_shape(shape, **settings), **masked)
+    served = Served(model, modality=modality, shape=shape, settings=settings)
+    _, endpoints = served.module(xla=True)
+    examples = served.noise(3)
+    name = next(iter(examples))
+    for ask in (endpoints["serving_default"], endpoints[XLA]):
+        empty = ask({key: tf.constant(x[:0]) for key, x in examples.items()})
+        assert empty["logits"].shape == empty["probabilities"].shape == (0, 3)
+        clean = ask({key: tf.constant(x) for key, x in examples.items()})["logits"].numpy()
+        assert np.isfinite(clean).all()
+        for wrong in (np.nan, np.inf):
+            bad = {key: x.copy() for key, x in examples.items()}
+            bad[name][(1, *(size // 2 for size in bad[name].shape[1:]))] = wrong
+            spoilt = ask({key: tf.constant(x) for key, x in bad.items()})["logits"].numpy()
+            assert not np.isfinite(spoilt[1]).any()
+            np.testing.assert_allclose(spoilt[[0, 2]], clean[[0, 2]], rtol=1e-4, atol=1e-5)
+        for turned in (examples[name][None], np.concatenate([examples[name]] * 2, axis=1)):
+            with pytest.raises((TypeError, ValueError, tf.errors.InvalidArgumentError)):
+                ask({**examples, name: tf.constant(turned)})
+
+
+@pytest.mark.parametrize(("count", "compiled"), [(0, 1), (1, 1), (2, 4), (4, 4), (5, 16), (16, 16), (17, 32), (40, 48)])
+def test_batches_are_filled_up_to_the_few_sizes_that_xla_compiles(count, compiled):
+    assert endpoints._compiled_size(tf.constant(count)) == compiled
+    filled = endpoints._with_rows(tf.ones((count, 2)), compiled).numpy()
+    assert filled.shape == (compiled, 2)
+    assert filled.sum() == 2 * count
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_the_largest_pictures_are_decoded_two_at_once(endpoint, kind):
+    """Memory of four of 33 million pixels is that of two; with `-s` both are printed."""
+    content = encoded(Image.fromarray(RNG.integers(0, 256, (5792, 5792, 3), np.uint8)), kind)
+    found = []
+    for count in (1, 2, 4):
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the largest size so far
+        before = resident("VmRSS")
+        assert endpoint("from_bytes", encoded=tf.constant([content] * count))["valid"].all()
+        found.append((resident("VmHWM") - before) / 2**30)
+    print(f"{kind}: " + ", ".join(f"{size:.2f}" for size in found) + " GiB for one, two and four")
+    assert found[2] < 1.5 * found[1] + 0.1
+    assert found[1] < 1.25
+
+
+def resident(name):
+    """Bytes of a line of the kernel's account of this process."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
 
 
 def _is_hidden(name, examples):

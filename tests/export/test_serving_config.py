@@ -195,31 +195,67 @@ def test_manifests_are_closed_and_limited_and_agree(shelf):
     assert policy["spec"]["ingress"] == [{"from": [{"podSelector": {}}]}]
 
 
-def test_an_endpoint_by_xla_is_allowed_and_batches_are_of_few_sizes(shelf, protos):
+def test_an_endpoint_by_xla_is_allowed_and_batches_are_no_larger_than_it_compiles_for(shelf, protos):
     description = shelf / "animals" / "2" / "assets.extra" / "perceiver.json"
     content = json.loads(description.read_text())
     content["endpoints"].append(XLA)
     description.write_text(json.dumps(content))
-    write_serving_config(shelf)
+    written = write_serving_config(shelf)
     service = yaml.safe_load((shelf / "compose.yaml").read_text())["services"]["serving"]
     assert "--xla_cpu_compilation_enabled=true" in service["command"]
+    assert not any("start it again" in note for note in written.notes)
     batching = text_format.Parse((shelf / "batching.config").read_text(), protos[0]())
-    sizes = list(batching.allowed_batch_sizes)
-    assert sizes == sorted({*BATCH_SIZES, batching.max_batch_size.value})
+    assert list(batching.allowed_batch_sizes) == []  # an empty batch, padded, would end the server
+    assert batching.max_batch_size.value == BATCH_SIZES[-1]
 
 
-def test_the_probe_asks_for_every_model(shelf, rest_status):
-    """The command of the image's bash, on this machine's, against a double of the server's status."""
-    write_serving_config(shelf)
+def test_the_probe_asks_for_every_model_by_its_stable_version(shelf, rest_status):
+    """The command of the image's bash, on this machine's, against a double of what the server says of a label."""
+    shutil.copytree(shelf / "animals", shelf / "plants")
+    write_serving_config(shelf, root=str(shelf))
     service = yaml.safe_load((shelf / "compose.yaml").read_text())["services"]["serving"]
     kind, *command = service["healthcheck"]["test"]
     command[-1] = command[-1].replace("/8501", f"/{rest_status.port}")
     assert kind == "CMD"
-    rest_status.state = "AVAILABLE"
+    paths = [f"/v1/models/{name}/labels/stable/metadata" for name in ("animals", "plants")]
     assert subprocess.run(command, timeout=20).returncode == 0
-    assert rest_status.asked == ["/v1/models/animals/labels/stable"]
-    rest_status.state = "LOADING"
-    assert subprocess.run(command, timeout=20).returncode != 0
+    assert rest_status.asked == paths
+    for missing in paths:
+        rest_status.missing = {missing}
+        assert subprocess.run(command, timeout=20).returncode != 0
+    shutil.rmtree(shelf / "plants")  # and a server that runs looks at models.config again, not at its probe
+    rest_status.asked.clear()
+    write_serving_config(shelf, root=str(shelf))
+    assert subprocess.run(command, timeout=20).returncode == 0
+    assert rest_status.asked == paths[:1]
+
+
+def test_what_a_running_server_does_not_read_again_is_said(shelf):
+    assert not any("start it again" in note for note in write_serving_config(shelf, stable={"animals": 1}).notes)
+    assert not any("start it again" in note for note in write_serving_config(shelf, canary={"animals": 2}).notes)
+    changed = "changed: batching.config, compose.yaml, kubernetes.yaml. A server that runs reads models.config alone"
+    assert any(changed in note for note in write_serving_config(shelf, cpus=3).notes)
+
+
+def test_the_containers_see_the_shelf_where_the_server_looks_for_it(shelf):
+    write_serving_config(shelf, root="/srv/shelf")
+    service = yaml.safe_load((shelf / "compose.yaml").read_text())["services"]["serving"]
+    assert service["volumes"][0]["target"] == "/srv/shelf"
+    *_, deployment = yaml.safe_load_all((shelf / "kubernetes.yaml").read_text())
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["volumeMounts"][0]["mountPath"] == "/srv/shelf"
+    assert "--model_config_file=/srv/shelf/models.config" in container["args"]
+    with pytest.raises(InputError, match="`root` must be an absolute path"):
+        write_serving_config(shelf, root="saved_models")
+
+
+def test_memory_has_room_for_two_pictures_of_each_batch_that_is_decoded(shelf):
+    limits = []
+    for cpus in (2, 16):
+        write_serving_config(shelf, cpus=cpus)
+        service = yaml.safe_load((shelf / "compose.yaml").read_text())["services"]["serving"]
+        limits.append(service["deploy"]["resources"]["limits"])
+    assert [limit["memory"] for limit in limits] == ["4g", "18g"]
 
 
 def timing(model, batch_size, rate, threads=2, runtime="tensorflow 2"):
@@ -233,15 +269,14 @@ def test_batching_follows_what_was_measured():
     rates = {1: 100, 8: 300, 32: 400, 64: 410}
     rows = [timing("animals", size, rate) for size, rate in rates.items()]
     rows += [timing("animals", size, 10 * rate, threads=16) for size, rate in rates.items()]  # more than there are
-    found = derive_batching(rows, 2, pad=False)
+    found = derive_batching(rows, 2, xla=False)
     assert (found.max_batch_size, found.wait_microseconds, found.queue, found.threads) == (32, 5000, 12, 2)
     rows += [timing("plants", size, rate) for size, rate in {1: 1000, 128: 2000}.items()]
-    found = derive_batching(rows, 2, pad=False)
-    assert (found.max_batch_size, found.wait_microseconds, found.sizes) == (128, 500, ())
-    compiled = derive_batching(rows, 2, pad=True)
-    assert compiled.sizes == BATCH_SIZES
+    found = derive_batching(rows, 2, xla=False)
+    assert (found.max_batch_size, found.wait_microseconds) == (128, 500)
+    compiled = derive_batching(rows, 2, xla=True)
     assert compiled.max_batch_size == BATCH_SIZES[-1], "a size without a request of the warm-up is not compiled"
-    flat = derive_batching([timing("animals", size, 50) for size in (1, 8)], 2, pad=False)
+    flat = derive_batching([timing("animals", size, 50) for size in (1, 8)], 2, xla=False)
     assert flat.max_batch_size == client.BATCH
 
 
@@ -278,7 +313,7 @@ def test_what_is_illegal_is_refused_and_nothing_written(shelf, tmp_path):
     assert not (shelf / "models.config").exists()
     assert not list((tmp_path / "bare").iterdir())
     (shelf / "models.config").write_text("nonsense {")
-    with pytest.raises(InputError, match="Delete it to begin anew"):
+    with pytest.raises(InputError, match="Delete it, and start the server again, to begin anew"):
         write_serving_config(shelf)
 
 

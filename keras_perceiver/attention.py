@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_perceiver import byte_arrays
+from keras_perceiver._gradients import after, cotangents
 
 MASKED_SCORE = -1e30  # below every score that is possible, and finite: a row of them has no NaN
 
@@ -65,12 +66,80 @@ def dot_product_attention(query, key, value, mask=None):
     Returns:
         (B, h, N, k) in the dtype of `value`; a row with no key to attend to is zero.
     """
-    scores = ops.matmul(query * (1 / math.sqrt(query.shape[-1])), ops.transpose(key, (0, 1, 3, 2)))  # (B, h, N, M)
-    scores = ops.cast(scores, at_least_float32(scores.dtype))
-    weights = softmax(scores if mask is None else ops.where(mask, scores, MASKED_SCORE))
-    if mask is not None:
-        weights = ops.where(mask, weights, 0.0)
+    weights = _weights(_scores(query * (1 / math.sqrt(query.shape[-1])), key, mask), mask)
     return ops.matmul(ops.cast(weights, value.dtype), value)
+
+
+def _scores(query, key, mask):
+    """`Q Kᵀ` (B, h, N, M) in at least float32; `MASKED_SCORE` where the mask is False."""
+    scores = ops.matmul(query, _transposed(key))
+    scores = ops.cast(scores, at_least_float32(scores.dtype))
+    return scores if mask is None else ops.where(mask, scores, MASKED_SCORE)
+
+
+def _weights(scores, mask):
+    """Softmax over the last axis; zero where the mask is False."""
+    weights = softmax(scores)
+    return weights if mask is None else ops.where(mask, weights, 0.0)
+
+
+def self_attention(query_key_value, num_heads, mask=None):
+    """`softmax(Q Kᵀ / sqrt(k)) V` per head, of rows over each other, the softmax in at least float32.
+
+    For gradients nothing is kept but what comes in and the largest score of each query: the weights are computed again.
+
+    Args:
+        query_key_value: (B, N, 3·h·k): queries, keys and values side by side, each with its heads side by side.
+        num_heads: h.
+        mask: optional (B, N) bool, True where a row may be attended to.
+
+    Returns:
+        (B, N, h·k); a row with none to attend to is zero.
+    """
+    batch, length, width = ops.shape(query_key_value)
+    head_dim = width // 3 // num_heads
+    heads = ops.reshape(query_key_value, (batch, length, 3, num_heads, head_dim))
+    real = [] if mask is None else [ops.cast(mask, "float32")]  # backends want numbers where there are gradients
+    return merge_heads(_attend(1 / math.sqrt(head_dim))(ops.transpose(heads, (2, 0, 3, 1, 4)), *real))
+
+
+def _attend(scale):
+    """A function of heads, (3, B, h, N, k) of queries, keys and values, and perhaps (B, N), 1 where a row is real."""
+
+    @ops.custom_gradient
+    def attend(heads, *real):
+        mask = real[0][:, None, None, :] > 0 if real else None  # (B, 1, 1, N), of keys
+        scores = _scores(heads[0] * scale, heads[1], mask)  # (B, h, N, N)
+        top = ops.max(scores, axis=-1, keepdims=True)
+        attended = ops.matmul(ops.cast(_weights(scores, mask), heads.dtype), heads[2])  # (B, h, N, k)
+
+        def gradient(*arguments, upstream=None):
+            (cotangent,) = cotangents(arguments, upstream)
+            again = after(heads, cotangent)
+            query, key, value = again[0] * scale, again[1], again[2]
+            # Transposed, (B, h, keys, queries), as the products below want them.
+            mask = real[0][:, None, :, None] > 0 if real else None
+            weights = ops.exp(_scores(key, query, mask) - _transposed(top))
+            weights = weights if mask is None else ops.where(mask, weights, 0.0)
+            # The sum is 1 at least, but for rounding, where any key is real. By it, and not by that of the forward
+            # pass: where one weight is 1, its slope is then 0 to the last bit.
+            weights = weights / ops.maximum(ops.sum(weights, axis=-2, keepdims=True), 0.5)
+            slopes = ops.cast(ops.matmul(value, _transposed(cotangent)), weights.dtype)
+            slopes = slopes - ops.sum(weights * slopes, axis=-2, keepdims=True)
+            of_scores = ops.cast(weights * slopes, heads.dtype)
+            of_query = ops.matmul(_transposed(of_scores), key) * scale
+            of_value = ops.matmul(ops.cast(weights, heads.dtype), cotangent)
+            of_heads = ops.stack([of_query, ops.matmul(of_scores, query), of_value])
+            return (of_heads, *map(ops.zeros_like, real)) if real else of_heads
+
+        return attended, gradient
+
+    return attend
+
+
+def _transposed(x):
+    """(.., N, M) -> (.., M, N)."""
+    return ops.swapaxes(x, -1, -2)
 
 
 def softmax(scores):

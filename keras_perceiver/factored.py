@@ -47,6 +47,7 @@ from keras_perceiver._blocks import (
     slice_rows,
     write_rows,
 )
+from keras_perceiver._gradients import cotangents
 from keras_perceiver.attention import MASKED_SCORE
 
 MOST_FOLDED = 8  # rows of a block whose part of the query still travels with the content
@@ -79,8 +80,7 @@ def factored_sum(queries, rows, memory_budget):
         top, inverse_total, *sums = over_examples(of_examples, tensors, chunk)
 
         def gradient(*arguments, upstream=None):
-            upstream = arguments if upstream is None else upstream
-            upstream = upstream[0] if isinstance(upstream[0], (tuple, list)) else upstream
+            upstream = cotangents(arguments, upstream)
             count = len(upstream)
 
             def structures(tensors):

@@ -125,3 +125,60 @@ def test_the_softmax_of_half_precision_is_float32():
 )
 def test_at_least_float32(dtype, expected):
     assert attention.at_least_float32(dtype) == expected
+
+
+def by_autodiff(query_key_value, num_heads, mask):
+    """The textbook form of `self_attention`, which has no gradient of its own."""
+    parts = [attention.split_heads(x, num_heads) for x in tf.split(query_key_value, 3, axis=-1)]
+    return attention.merge_heads(
+        attention.dot_product_attention(*parts, None if mask is None else mask[:, None, None, :])
+    )
+
+
+def value_and_gradient(function, query_key_value, *arguments):
+    cotangent = np.random.default_rng(1).normal(size=(*query_key_value.shape[:2], query_key_value.shape[2] // 3))
+    with tf.GradientTape() as tape:
+        tape.watch(query_key_value)
+        answer = function(query_key_value, *arguments)
+        loss = tf.reduce_sum(answer * tf.cast(cotangent, answer.dtype))
+    return answer, tape.gradient(loss, query_key_value)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("size", "tolerance"), [(1, 1e-12), (30, 1e-10)])
+def test_gradients_of_self_attention_are_those_of_the_textbook_form(size, tolerance, masked):
+    """Also where the softmax is all but saturated; a row of which all are masked has none."""
+    x = tf.constant(size * RNG.normal(size=(3, 7, 3 * 10)))
+    mask = np.array([[True] * 4 + [False] * 3, [False] * 7, [False] * 6 + [True]]) if masked else None
+    answer, gradient = value_and_gradient(attention.self_attention, x, 5, mask)
+    expected, expected_gradient = value_and_gradient(by_autodiff, x, 5, mask)
+    np.testing.assert_allclose(answer, expected, atol=tolerance * size)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=tolerance * size**2)
+    assert np.abs(gradient).max() > 1e-3
+    if masked:
+        assert not np.abs(gradient[1]).any()
+        assert not np.abs(gradient[0, 4:, 10:]).any()  # as keys and values
+
+
+def test_saturated_self_attention_has_no_slope_in_float32():
+    """At scores of 1e4, where the weights that are computed again differ from the first ones in their rounding."""
+    x = RNG.normal(size=(2, 9, 24))
+    x[..., :16] *= 150
+    exact = value_and_gradient(attention.self_attention, tf.constant(x), 2)[1]
+    found = value_and_gradient(attention.self_attention, tf.constant(x, tf.float32), 2)[1]
+    np.testing.assert_allclose(found, exact, atol=0.02)
+
+
+def test_gradients_of_self_attention_keep_no_array_of_all_pairs():
+    length = 13
+
+    def kept(function):
+        traced = tf.function(lambda x: value_and_gradient(function, x, 2, None)[1], autograph=False)
+        graph = traced.get_concrete_function(tf.TensorSpec((2, length, 24))).graph
+        forward = [op for op in graph.get_operations() if "gradient_tape" not in op.name]
+        pairs = [x for op in forward for x in op.outputs if x.shape.rank and list(x.shape[-2:]) == [length, length]]
+        assert pairs
+        return [x for x in pairs if any("gradient_tape" in op.name for op in x.consumers())]
+
+    assert kept(by_autodiff)
+    assert not kept(attention.self_attention)

@@ -19,6 +19,7 @@ FLOORS = [
     ["_checks"],
     ["_files"],
     ["positions"],
+    ["_gradients"],
     ["byte_arrays"],
     ["attention"],
     ["_blocks"],

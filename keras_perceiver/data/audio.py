@@ -31,6 +31,7 @@ NATIVE_RATE = 48_000  # files that all have one rate, up to this one, are not re
 DEFAULT_RATE = 16_000  # others are
 MAX_CLIP_SECONDS = 10.0  # of a window that is chosen by the data
 QUANTILE = 0.95  # of the durations: the window that is chosen holds so many files whole
+MAX_TIMES = 4  # as much is kept of a file at most: a far longer one would make all examples as long as itself
 FRAMES_MULTIPLE = 16  # frames of a window: patches of up to so many frames divide it
 FILTER = 64  # samples, at the lower of two rates: more than the filter of FFmpeg's resampler is wide
 MAX_DELAY = 60.0  # seconds that the sound of a film may begin before its first frame
@@ -134,7 +135,8 @@ def choose_audio_shape(facts, sample_rate=None, clip_seconds=None):
         clip_seconds: of a window; None for the 95th percentile of the durations, at most 10 s.
 
     Returns:
-        Three integers; the window is a multiple of 16 frames, see `hop_of`.
+        Three integers; the window is a multiple of 16 frames, see `hop_of`. What is
+        kept is that of `longest_kept`.
     """
     rates = {fact["rate"] for fact in facts}
     if sample_rate is None:
@@ -148,17 +150,25 @@ def choose_audio_shape(facts, sample_rate=None, clip_seconds=None):
     require(legal, f"`clip_seconds` must be a number above 0, at most {MAX_SECONDS:g}", clip_seconds=clip_seconds)
     step = FRAMES_MULTIPLE * hop_of(sample_rate)
     window = step * math.ceil(clip_seconds * sample_rate / step)
-    return window, sample_rate, max(window, math.ceil(min(max(seconds), MAX_SECONDS) * sample_rate))
+    return window, sample_rate, max(window, math.ceil(longest_kept(seconds, window / sample_rate) * sample_rate))
+
+
+def longest_kept(seconds, window):
+    """Seconds that are kept of each file, of so many seconds each: as many as the longest has, but no more than
+    `MAX_SECONDS`, or `MAX_TIMES` a window or the 95th percentile."""
+    return min(max(seconds), MAX_TIMES * max(float(np.quantile(seconds, QUANTILE)), window), MAX_SECONDS)
 
 
 def audio_notes(facts, shape):
     """What is to be said of a data set beside its problems."""
-    return cut_notes(sum(fact.get("is_cut", False) for fact in facts))
+    _, rate, kept = shape
+    return cut_notes(facts, kept / rate)
 
 
-def cut_notes(count):
-    """Sentences on so many files that are longer than what is read of them."""
-    return [f"only the first {MAX_SECONDS:g} s are used of {count:,} files that are longer"] if count else []
+def cut_notes(facts, kept):
+    """Sentences on files that are longer than so many seconds, which are kept of them."""
+    count = sum(fact.get("is_cut", False) or fact["seconds"] > kept + 1e-6 for fact in facts)
+    return [f"only the first {kept:.4g} s are used of {count:,} files that are longer"] if count else []
 
 
 def count_clips(seconds, shape):

@@ -125,9 +125,9 @@ def choose_audio_video_shape(
 
 def audio_video_notes(facts, shape):
     """What is to be said of a data set beside its problems."""
-    frames, window, rate = shape[0], *shape[4:6]
+    frames, window, rate, kept = shape[0], *shape[4:]
     said = f"{frames} frames beside {window / rate:.3g} s of sound: {frames * rate / window:.4g} frames a second"
-    return [said, *audio.audio_notes(facts, shape)]
+    return [said, *audio.cut_notes(facts, kept * window / frames / rate)]
 
 
 def count_clips(seconds, shape):

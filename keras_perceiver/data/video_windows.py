@@ -33,7 +33,7 @@ def choose_film_shape(facts, frame_size=None, num_frames=None, frame_rate=None):
         require_positive(frame_rate=frame_rate)
     if frame_rate is None or _are_without_times(facts):
         return shape
-    longest = min(max(fact["seconds"] for fact in facts), audio.MAX_SECONDS)
+    longest = audio.longest_kept([fact["seconds"] for fact in facts], shape[0] / frame_rate)
     kept = max(shape[0], math.ceil(longest * frame_rate))
     require_room(kept, *shape[1:])
     return (*shape, kept, frame_rate)
@@ -154,11 +154,11 @@ def augment_film(shape, *, crop_min_area=1.0, flip_rate=0.0, color_jitter=0.0):
 def film_notes(facts, shape):
     """What is to be said of a data set of films beside its problems."""
     heard = sum(fact["has_sound"] for fact in facts)
-    cut = sum(fact.get("seconds", 0) > audio.MAX_SECONDS for fact in facts) if len(shape) > 4 else 0
+    cut = audio.cut_notes(facts, shape[4] / shape[5]) if len(shape) > 4 else []
     sound = "films have sound, which `--modality audio_video` uses too, and `--modality audio` alone"
     spread = "frames have no times: they are spread over each film, whatever `frame_rate` is asked for"
     timeless = [spread] if _are_without_times(facts) else []
-    return [*audio.cut_notes(cut), *timeless, *([f"{heard:,} {sound}"] if heard else [])]
+    return [*cut, *timeless, *([f"{heard:,} {sound}"] if heard else [])]
 
 
 def _are_without_times(facts):

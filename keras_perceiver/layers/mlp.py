@@ -1,7 +1,27 @@
+import math
+
 import keras
+from keras import ops
 
 from keras_perceiver._checks import require_positive
+from keras_perceiver._gradients import after, cotangents
 from keras_perceiver.layers._linear import PACKAGE, linear
+
+_SLOPE, _CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715  # of 2 u
+
+
+@ops.custom_gradient
+def gelu(x):
+    """`x (1 + tanh(u)) / 2` with `u = sqrt(2 / π) (x + 0.044715 x³)`; for gradients `x` alone is kept."""
+
+    def gradient(*arguments, upstream=None):
+        (cotangent,) = cotangents(arguments, upstream)
+        again = after(x, cotangent)
+        square = ops.square(again)
+        share = ops.sigmoid(again * (_SLOPE + _SLOPE * _CUBIC * square))  # (1 + tanh(u)) / 2 = sigmoid(2 u)
+        return cotangent * share * (1 + again * (1 - share) * (_SLOPE + 3 * _SLOPE * _CUBIC * square))
+
+    return ops.gelu(x, approximate=True), gradient
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -36,7 +56,7 @@ class MLP(keras.layers.Layer):
         self.contraction.build((*inputs_shape[:-1], self.widening_factor * channels))
 
     def call(self, inputs):
-        return self.contraction(keras.ops.gelu(self.hidden(inputs), approximate=True))
+        return self.contraction(gelu(self.hidden(inputs)))
 
     def compute_output_shape(self, inputs_shape):
         return inputs_shape

@@ -1,8 +1,7 @@
 import keras
-from keras import ops
 
 from keras_perceiver._checks import require, require_positive
-from keras_perceiver.attention import dot_product_attention, merge_heads
+from keras_perceiver.attention import self_attention
 from keras_perceiver.layers._linear import PACKAGE, layer_norm, linear
 from keras_perceiver.layers.mlp import MLP
 
@@ -55,17 +54,9 @@ class SelfAttention(keras.layers.Layer):
             sublayer.build(latents_shape)
 
     def call(self, latents, padding_mask=None):
-        attended = self._attend(self.query_key_value(self.attention_norm(latents)), padding_mask)
-        latents = latents + self.attention_output(attended)
+        query_key_value = self.query_key_value(self.attention_norm(latents))
+        latents = latents + self.attention_output(self_attention(query_key_value, self.num_heads, padding_mask))
         return latents + self.mlp(self.mlp_norm(latents))
-
-    def _attend(self, query_key_value, padding_mask):
-        batch, length, width = ops.shape(query_key_value)
-        head_dim = width // 3 // self.num_heads
-        heads = ops.reshape(query_key_value, (batch, length, 3, self.num_heads, head_dim))
-        query, key, value = ops.unstack(ops.transpose(heads, (2, 0, 3, 1, 4)), 3)  # each (B, h, N, k)
-        mask = None if padding_mask is None else padding_mask[:, None, None, :]  # (B, 1, 1, N)
-        return merge_heads(dot_product_attention(query, key, value, mask))  # (B, N, D)
 
     def compute_output_shape(self, latents_shape, padding_mask_shape=None):
         return latents_shape

@@ -1,6 +1,11 @@
-"""Synthetic sets to learn from, of real data or of nothing: `python tests/benchmarks/synthetic_sets.py solids FOLDER`.
+"""Sets to learn from, as folders that `keras-perceiver train FOLDER` takes: `learning_sets.py solids FOLDER`.
 
-Each writes a folder that `keras-perceiver train FOLDER` takes, with `train` and `test`, the same for the same seed:
+Real ones, copied from where they lie, beside a `labels.csv` with the split of those who made them:
+
+- `spoken_digits`: the Free Spoken Digit Dataset; recordings 0 to 4 of each speaker and digit are the test;
+- `shape_actions`: films of shapes that move in one of three ways; number 5 of each colour, shape and way is the test.
+
+Synthetic ones, made of real data or of nothing, with `train` and `test`, the same for the same seed:
 
 - `lit_pixels`: the lit pixels of pictures in an .npz file (Fashion-MNIST) as points (x, y, brightness);
 - `solids`: clouds sampled from twelve families of parametric solids of random proportions, turned about z, with noise;
@@ -8,6 +13,8 @@ Each writes a folder that `keras-perceiver train FOLDER` takes, with `train` and
 """
 
 import argparse
+import csv
+import shutil
 import wave
 from pathlib import Path
 
@@ -17,6 +24,34 @@ import trimesh
 
 SIDE = 28.0  # of the pictures: brightness is drawn as high as they are wide
 FRAME_RATE = 10
+
+
+def spoken_digits(arguments):
+    """Files <digit>_<speaker>_<number>.wav, labelled with their digits."""
+    paths = sorted(arguments.folder.glob("[0-9]_*_*.wav"))
+    copy(paths, arguments, label=lambda path: path.stem.split("_")[0], in_test=is_test_of_spoken_digits)
+
+
+def is_test_of_spoken_digits(path):
+    return int(path.stem.split("_")[2]) < 5
+
+
+def shape_actions(arguments):
+    """Films <action>/<colour>_<shape>_<number>.mp4, labelled with their actions."""
+    paths = sorted(arguments.folder.glob("*/*.mp4"))
+    copy(paths, arguments, label=lambda path: path.parent.name, in_test=lambda path: path.stem.endswith("_5"))
+
+
+def copy(paths, arguments, *, label, in_test):
+    """Copies the files, and writes which label and which split each one has."""
+    with open(arguments.output / "labels.csv", "w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["file", "label", "split"])
+        for path in paths:
+            name = Path(arguments.folder.name) / path.relative_to(arguments.folder)
+            (arguments.output / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, arguments.output / name)
+            rows.writerow([name.as_posix(), label(path), "test" if in_test(path) else "train"])
 
 
 def lit_pixels(arguments):
@@ -112,8 +147,8 @@ def fusion(arguments):
     rng = np.random.default_rng(arguments.seed)
     by_split = {split: (images, labels) for split, images, labels in pictures(arguments.images)}
     for path in sorted(arguments.sounds.glob("[0-9]_*_*.wav")):
-        digit, _, number = path.stem.split("_")
-        split = "test" if int(number) < 5 else "train"  # the set's own
+        digit, _, _ = path.stem.split("_")
+        split = "test" if is_test_of_spoken_digits(path) else "train"
         with wave.open(str(path)) as file:
             rate, samples = file.getframerate(), np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32768
         loudness = np.sqrt(np.mean(samples**2))
@@ -147,10 +182,13 @@ def write_film(path, frames, samples, rate):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(required=True)
-    for make in (lit_pixels, solids, fusion):
+    for make in (spoken_digits, shape_actions, lit_pixels, solids, fusion):
         kind = kinds.add_parser(make.__name__, help=make.__doc__)
         kind.set_defaults(make=make)
         kind.add_argument("output", type=Path, help="a folder that does not exist yet")
+        if make in (spoken_digits, shape_actions):
+            kind.add_argument("--folder", type=Path, required=True, help="where the set lies")
+            continue
         kind.add_argument("--seed", type=int, default=0)
         if make is not solids:
             kind.add_argument(

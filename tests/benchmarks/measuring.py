@@ -3,9 +3,9 @@
 With `KERAS_BACKEND=jax` or `torch` the same models run there, on a GPU where the backend sees one.
 """
 
+import ctypes
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,8 +25,19 @@ def resident_bytes():
 
 
 def peak_bytes():
-    """The most memory that this process has had resident; only ever grows."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most memory that this process has had resident, since `forget_peak` where that was called."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def forget_peak():
+    """Gives freed memory back and sets `peak_bytes` to what is resident; false on a system that does not do that."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def available_bytes():
@@ -46,13 +57,17 @@ def in_own_process(script, settings):
 def timed(step, repeats, seconds, warm_up=1):
     """Times of `step()` and memory above that of the idle process, the first call apart; `step` waits for its result.
 
-    As many calls as `repeats` after `warm_up`, fewer where they take more than `seconds` together.
+    As many calls as `repeats` after `warm_up`, fewer where they take more than `seconds` together. `peak_bytes` is of
+    these calls, `first_peak_bytes` of the first, in which graphs are made and compiled.
     """
+    forget_peak()
     idle, times, first = resident_bytes(), [], time.perf_counter()
     step()
     first = time.perf_counter() - first
     for _ in range(warm_up - 1):
         step()
+    first_peak = peak_bytes()
+    forget_peak()
     while not times or (len(times) < repeats and sum(times) < seconds):
         start = time.perf_counter()
         step()
@@ -61,6 +76,7 @@ def timed(step, repeats, seconds, warm_up=1):
         "seconds": statistics.median(times),
         "first_seconds": first,
         "peak_bytes": peak_bytes() - idle,
+        "first_peak_bytes": first_peak - idle,
         "idle_bytes": idle,
     }
 
@@ -86,8 +102,12 @@ def wait(results):
         import jax
 
         jax.block_until_ready(results)
+    elif backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.test.experimental.sync_devices()
     else:
-        keras.tree.map_structure(keras.ops.convert_to_numpy, results)
+        keras.tree.flatten(results)[-1].flatten()[0].item()  # a copy of all would be timed too
 
 
 def compiled(function, mode):
@@ -95,7 +115,7 @@ def compiled(function, mode):
     if backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=mode == "XLA")
+        return tf.function(function, jit_compile=mode == "XLA", autograph=False)
     if backend() == "jax":
         import jax
 

@@ -6,8 +6,9 @@ machine: of the order of two hours on two cores with the defaults, `--rounds 1` 
 
 Every measurement is a process of its own: a first call, then the median of several. Rounds go over all libraries in
 turns, so that the machine's drift falls on all of them alike, and the tables have the median of the rounds. Memory is
-resident memory above the idle process that has built its model (on a GPU, what the library says it had allocated at
-most); a training step includes Adam and its state. Beside the times stands the rate of matrix products of each library
+resident memory above the idle process that has built its model, of the calls after the first (on a GPU, what the library
+says it had allocated at most); a training step includes Adam and its state. The C library keeps freed memory for all of
+them, as `keras-perceiver train` tells it to. Beside the times stands the rate of matrix products of each library
 at the model's own shapes, without which a ratio says little of the model.
 
 Leaves `peers.json` and `peers.png` in `--output`. With `KERAS_BACKEND=jax` or `torch` our model runs there, on a GPU
@@ -20,6 +21,7 @@ import functools
 import importlib.util
 import itertools
 import json
+import math
 import statistics
 import time
 from pathlib import Path
@@ -41,7 +43,7 @@ TORCH_MODES = ("eager", "compiled")
 
 # name: what it is, and in what it differs from the paper's model
 LIBRARIES = {
-    "factored": "keras_perceiver",
+    "ours": "keras_perceiver",
     "textbook": 'keras_perceiver, cross_attention_implementation="dense"',
     "krasserm": "perceiver-io, its encoder with our head: the same model",
     "huggingface": "transformers, 1 cross-attend in place of 8, and a decoder with 1 more over the latents",
@@ -71,7 +73,6 @@ def our_step(settings):
     model, (x, y) = build_ours(settings), examples(settings)
     if settings["pass"] == "forward":
         return functools.partial(model.predict_on_batch, x), model.count_params()
-    model.optimizer.build(model.trainable_variables)
     return functools.partial(model.train_on_batch, x, y), model.count_params()
 
 
@@ -127,6 +128,7 @@ def device_peak_bytes(library):
 
 def measure_model(settings):
     """Seconds, bytes and number of parameters of one pass of one library, in this process."""
+    keep_freed_memory()
     step, parameters = (torch_step if settings["library"] in BUILDERS else our_step)(settings)
     warm_up = 2 if settings["mode"] == "compiled" else 1  # PyTorch may compile anew at the second call
     result = timed(step, settings["repeats"], settings["seconds"], warm_up) | {"parameters": parameters}
@@ -134,25 +136,40 @@ def measure_model(settings):
     return result if on_device is None else result | {"peak_bytes": on_device, "idle_bytes": 0}
 
 
+def keep_freed_memory():
+    """As `keras_perceiver.training` does it, which needs TensorFlow."""
+    path = Path(__file__).parents[2] / "keras_perceiver" / "training" / "memory.py"
+    spec = importlib.util.spec_from_file_location("memory", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.keep_freed_memory()
+
+
 def product_rate(settings):
-    """FLOP/s of products as the latent Transformer has them: (B·N, D) by (D, D), and of heads, (N, k) by (k, N)."""
+    """FLOP/s of products as the latent Transformer has them: (B·N, D) by (D, D), of heads, (N, k) by (k, N) and (N, N) by
+    (N, k), and of all that one layer has, forward."""
     model, rows = settings["model"], settings["batch"] * settings["model"]["latents"]
     heads, width = settings["batch"] * model["heads"], model["dim"] // model["heads"]
     shapes = {
         "projection": ((rows, model["dim"]), (model["dim"], model["dim"])),
         "heads": ((heads, model["latents"], width), (heads, width, model["latents"])),
+        "values": ((heads, model["latents"], model["latents"]), (heads, model["latents"], width)),
     }
     product, tensor = (torch_product if settings["library"] == "torch" else keras_product)(settings["precision"])
-    rates = {}
+    rates, flops, seconds = {}, 0, 0.0
     for name, (a, b) in shapes.items():
         operands, times = (tensor(a), tensor(b)), []
         while len(times) < 3 or (sum(times) < 1.0 and len(times) < 100):
             start = time.perf_counter()
             product(*operands)
             times.append(time.perf_counter() - start)
-        flops = 2 * functools.reduce(lambda n, size: n * size, a) * b[-1]
-        rates[name] = flops / statistics.median(times[1:])
-    return rates
+        one, count = (
+            2 * math.prod(a) * b[-1],
+            {"projection": 6}.get(name, 1),
+        )  # three of them make queries, keys, values
+        rates[name] = one / statistics.median(times[1:])
+        flops, seconds = flops + count * one, seconds + count * one / rates[name]
+    return {**rates, "layer": flops / seconds}
 
 
 def torch_product(precision):
@@ -172,7 +189,7 @@ def keras_product(precision):
     import keras
     from measuring import compiled, wait
 
-    product = compiled(keras.ops.matmul, MODES[backend()][0])
+    product = compiled(keras.ops.matmul, MODES[backend()][-1])
     tensor = functools.partial(keras.random.uniform, dtype=precision, seed=0)
     return (lambda a, b: wait(product(a, b))), tensor
 
@@ -209,7 +226,8 @@ def measure_all(arguments):
     for round_, (case, (size, batch)) in itertools.product(range(arguments.rounds), budget["cases"].items()):
         for library in rates_of:
             settings = {**common, "library": library, "batch": batch, "rate": True}
-            rates.append({"round": round_, "case": case, "library": library, **in_own_process(__file__, settings)})
+            found = in_own_process(__file__, settings)
+            rates += [{"round": round_, "case": case, "library": library, **found}] if found else []
         for kind, library in itertools.product(arguments.passes, libraries):
             for mode in modes(library):
                 key = {"case": case, "pass": kind, "library": library, "mode": mode}
@@ -256,7 +274,7 @@ def report(rows, rates):
     """Prints a table for each case and pass, and each library's rate of products."""
     rows = medians(rows)
     for case, kind in dict.fromkeys((row["case"], row["pass"]) for row in rows):
-        ours = fastest(rows, case=case, library="factored", **{"pass": kind})
+        ours = fastest(rows, case=case, library="ours", **{"pass": kind})
         print(f"\n{case}, {kind}")
         print(f"{'':21} {'s':>8} {'GB':>6} {'first s':>8} {'parameters':>11} {'ours is faster by':>18}")
         for row in (row for row in rows if (row["case"], row["pass"]) == (case, kind)):
@@ -265,11 +283,11 @@ def report(rows, rates):
                 f"{row['library']:12} {row['mode']:8} {row['seconds']:8.3f} {row['peak_bytes'] / 1e9:6.2f} "
                 f"{row['first_seconds']:8.1f} {row['parameters']:11,} {ratio}"
             )
-    print("\nGFLOP/s of matrix products: (B·N, D) by (D, D); heads, (N, k) by (k, N)")
+    print("\nGFLOP/s of matrix products: (B·N, D) by (D, D); heads, (N, k) by (k, N); all of a layer")
     for case, library in dict.fromkeys((rate["case"], rate["library"]) for rate in rates):
         own = [rate for rate in rates if (rate["case"], rate["library"]) == (case, library)]
-        found = [statistics.median(rate[name] for rate in own) / 1e9 for name in ("projection", "heads")]
-        print(f"{case:18} {library:12} {found[0]:8.0f} {found[1]:8.0f}")
+        found = [statistics.median(rate[name] for rate in own) / 1e9 for name in ("projection", "heads", "layer")]
+        print(f"{case:18} {library:12} {found[0]:8.0f} {found[1]:8.0f} {found[2]:8.0f}")
 
 
 def plot(rows, rates, precision, path):

@@ -1,7 +1,7 @@
 """Time and memory of the ImageNet model as the picture grows: `python tests/benchmarks/scale.py`.
 
-Every size of every form is measured in a process of its own, where memory is the peak of the resident memory, the
-first call with its compilation included, above that of the process with the model built and idle. A line
+Every size of every form is measured in a process of its own, where memory is the peak of the resident memory above that
+of the process with the model built and idle, of the first call with its compilation apart. A line
 `a + b M` is fitted to the times of the whole model; how constant b is, is read from the model without its latent
 Transformer, whose time does not bury that of the bytes, with all sizes in one process and in turns. The textbook
 form goes as far as time and memory allow. Leaves `scale.json` and `scale.png` in `--output`.
@@ -100,7 +100,7 @@ def measure_all(arguments):
             print(
                 f"{part:27} {form:6} {kind:9} {mode:4} {size:5}x{size:<5} "
                 f"{result['seconds']:8.3f} s {result['peak_bytes'] / 1e6:8.0f} MB "
-                f"(first call {result['first_seconds']:.1f} s)",
+                f"(first call {result['first_seconds']:.1f} s {result['first_peak_bytes'] / 1e6:.0f} MB)",
                 flush=True,
             )
     for mode in arguments.modes:
@@ -109,7 +109,7 @@ def measure_all(arguments):
         common = {"model": "without latent Transformer", "implementation": "auto", "pass": "forward", "mode": mode}
         rows += [
             {**common, "size": int(size), "seconds": seconds}
-            for size, seconds in in_own_process(__file__, options).items()
+            for size, seconds in (in_own_process(__file__, options) or {}).items()
         ]
     return rows
 

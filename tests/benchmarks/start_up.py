@@ -1,7 +1,7 @@
 """How long it takes until something happens: `python tests/benchmarks/start_up.py`.
 
 Medians over `--repeats` processes: the imports, what `keras_perceiver` adds to those of Keras and its backend, and
-building the ImageNet model; for the command, `--help` and the first answer of `predict`. The first training step at
+building the ImageNet model; for the command, `--help` and the first answer of `predict`, with TensorFlow. The first training step at
 224x224 and batch 1, tracing and compilation included, without XLA and with it, is measured once, since it takes long.
 """
 
@@ -77,17 +77,27 @@ def main(arguments=None):
         print(json.dumps(measure(json.loads(arguments.measure))))
         return
     settings = {"model": {**SMALL, "input_shape": (8, 8, 3)} if arguments.small else {}}
-    runs = [in_own_process(__file__, settings) for _ in range(arguments.repeats)]
+    runs = [run for run in (in_own_process(__file__, settings) for _ in range(arguments.repeats)) if run]
+    if not runs:
+        sys.exit("no process came to its end")
     found = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     for mode in arguments.modes:
-        found |= {k: v for k, v in in_own_process(__file__, {**settings, "mode": mode}).items() if mode in k}
+        run = in_own_process(__file__, {**settings, "mode": mode}) or {}
+        found |= {k: v for k, v in run.items() if mode in k}
+    found |= seconds_of_the_command(arguments.repeats) if backend() == "tensorflow" else {}
+    for name, seconds in found.items():
+        print(f"{name:32} {seconds:8.2f} s")
+
+
+def seconds_of_the_command(repeats):
+    """Median seconds of `--help` and of the first answer of `predict`, which takes a SavedModel."""
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
         saved, picture = export(Path(folder))
         for name, call in {"--help": ["--help"], "predict": ["predict", saved, picture]}.items():
-            times = [seconds_of(*call) for _ in range(arguments.repeats)]
+            times = [seconds_of(*call) for _ in range(repeats)]
             found[f"keras-perceiver {name}"] = statistics.median(times)
-    for name, seconds in found.items():
-        print(f"{name:32} {seconds:8.2f} s")
+    return found
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Every benchmark runs, at a tiny size; what it measures at its real size stands in NOTES.md."""
 
+import csv
 import importlib
 import json
 import re
@@ -73,8 +74,35 @@ def test_log_mel_prints_what_keeping_it_would_save(capsys, benchmark_module):
     assert re.fullmatch(r"log-mel of 2 windows [\d.]+ ms, training step [\d.]+ ms: [\d.]+%\n", capsys.readouterr().out)
 
 
+def test_real_sets_have_the_split_of_those_who_made_them(tmp_path, benchmark_module):
+    sounds, films = tmp_path / "recordings", tmp_path / "actions"
+    sounds.mkdir()
+    for digit in "01":
+        for number in range(2, 8):
+            content = wav_bytes(sine(300 + 40 * number, 0.3, 8000), 8000)
+            (sounds / f"{digit}_theo_{number}.wav").write_bytes(content)
+    (sounds / "README.wav").write_bytes(b"no sound")
+    for action in ("across", "around"):
+        (films / action).mkdir(parents=True)
+        for number in range(3, 6):
+            (films / action / f"red_star_{number}.mp4").write_bytes(f"{action} {number}".encode())
+    sets = benchmark_module("learning_sets")
+    sets.main(["spoken_digits", str(tmp_path / "digits"), f"--folder={sounds}"])
+    sets.main(["shape_actions", str(tmp_path / "films"), f"--folder={films}"])
+    source = load_source(tmp_path / "digits")
+    assert not source.report.problems
+    test = [f"recordings/{digit}_theo_{number}.wav" for digit in "01" for number in (2, 3, 4)]
+    assert list(source.splits["test"].names) == test
+    assert len(source.splits["train"]) + len(source.splits["validation"]) == 6
+    rows = list(csv.DictReader((tmp_path / "films" / "labels.csv").open()))
+    assert [row["file"] for row in rows if row["split"] == "test"] == [
+        f"actions/{action}/red_star_5.mp4" for action in ("across", "around")
+    ]
+    assert all((tmp_path / "films" / row["file"]).read_text().startswith(row["label"]) for row in rows)
+
+
 def test_synthetic_sets_are_the_same_for_the_same_seed_and_can_be_trained_on(tmp_path, benchmark_module):
-    sets = benchmark_module("synthetic_sets")
+    sets = benchmark_module("learning_sets")
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (30, 28, 28), np.uint8), np.arange(30) % 10
     np.savez(tmp_path / "images.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
@@ -122,7 +150,7 @@ def test_scale_tells_a_constant_cost_of_an_input_from_a_growing_one(growth, spre
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("libraries", [["factored"], *thorough(["factored", "textbook"])], ids=str)
+@pytest.mark.parametrize("libraries", [["ours"], *thorough(["ours", "textbook"])], ids=str)
 def test_peers_measures_our_own_forms_beside_each_other(tmp_path, libraries, capsys, in_this_process):
     options = ["--budget=tiny", "--passes=training", "--rounds=1", "--repeats=1", f"--output={tmp_path}"]
     options += ["--libraries", *libraries]
@@ -141,22 +169,22 @@ def test_peers_measures_our_own_forms_beside_each_other(tmp_path, libraries, cap
 
 def test_peers_says_what_it_leaves_out_and_compares_medians_of_rounds(tmp_path, capsys, monkeypatch, benchmark_module):
     peers = benchmark_module("peers")
-    seconds = {"factored": [3.0, 1.0, 2.0], "textbook": [5.0, 90.0, 6.0]}
+    seconds = {"ours": [3.0, 1.0, 2.0], "textbook": [5.0, 90.0, 6.0]}
 
     def measured(script, settings):
         if "rate" in settings:
-            return {"projection": 4e11, "heads": 1e11}
+            return {"projection": 4e11, "heads": 1e11, "layer": 3e11}
         one = {"seconds": seconds[settings["library"]].pop(0), "first_seconds": 1.0}
         return {**one, "peak_bytes": 10**9, "idle_bytes": 0, "parameters": 7}
 
     monkeypatch.setattr(peers, "in_own_process", measured)
     monkeypatch.setattr(peers, "MODES", {"tensorflow": ("XLA",)})
-    options = ["--libraries", "factored", "textbook", "krasserm", "--passes=forward", "--budget=tiny"]
+    options = ["--libraries", "ours", "textbook", "krasserm", "--passes=forward", "--budget=tiny"]
     peers.main([*options, f"--output={tmp_path}"])
     printed = capsys.readouterr().out
     assert "krasserm: no" in printed
     rows = [line.split() for line in printed.split("first s")[1].splitlines()[1:3]]
-    assert [(row[0], float(row[2]), float(row[-1])) for row in rows] == [("factored", 2.0, 1.0), ("textbook", 6.0, 3.0)]
+    assert [(row[0], float(row[2]), float(row[-1])) for row in rows] == [("ours", 2.0, 1.0), ("textbook", 6.0, 3.0)]
 
 
 @pytest.mark.thorough

@@ -73,8 +73,20 @@ def test_a_long_file_is_read_up_to_what_is_kept_and_that_is_said(monkeypatch):
     facts = scan_audio(wav_bytes(sine(440, 3.0, RATE), RATE))
     assert facts["is_cut"]
     assert facts["size"] == [2000]
-    assert audio.audio_notes([facts, {}], None) == ["only the first 0.25 s are used of 1 files that are longer"]
+    assert audio.audio_notes([facts, fact(0.2)], (1280, RATE, 2000)) == [
+        "only the first 0.25 s are used of 1 files that are longer"
+    ]
     assert choose_audio_shape([facts])[2] == max(2000, choose_audio_shape([facts])[0])
+
+
+def test_one_file_that_is_far_longer_does_not_make_all_examples_as_long():
+    facts = [fact(0.5)] * 39 + [fact(50.0)]
+    shape = choose_audio_shape(facts, clip_seconds=0.5)
+    assert shape[2] == 4 * max(0.5 * RATE, shape[0])
+    said = f"only the first {shape[2] / RATE:g} s are used of 1 files that are longer"
+    assert audio.audio_notes(facts, shape) == [said]
+    assert choose_audio_shape(facts, clip_seconds=20.0)[2] == 50 * RATE  # where windows are as long
+    assert choose_audio_shape([*facts, fact(50.0), fact(50.0)])[2] == 50 * RATE  # where one in twenty is
 
 
 def test_of_an_hour_no_more_is_decoded_than_a_minute():
@@ -128,11 +140,11 @@ def fact(seconds, rate=RATE):
 
 
 def test_the_shape_follows_from_the_data():
-    window, rate, kept = choose_audio_shape([fact(0.5)] * 19 + [fact(3.0)])
+    window, rate, kept = choose_audio_shape([fact(0.5)] * 39 + [fact(1.9)])
     assert rate == RATE
     assert window % (16 * hop_of(RATE)) == 0
-    assert 0.5 * RATE <= window < 3 * RATE
-    assert kept == 3 * RATE
+    assert 0.5 * RATE <= window < 1.9 * RATE
+    assert kept == 1.9 * RATE
     assert choose_audio_shape([fact(1.0), fact(1.0, 11025)])[1] == 16000
     assert choose_audio_shape([fact(1.0, 96000)])[1] == 16000
     assert choose_audio_shape([fact(100.0)])[0] == 10 * RATE - 10 * RATE % -1280

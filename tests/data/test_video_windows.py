@@ -141,6 +141,7 @@ def test_clips_of_films_with_sound_are_spread_over_longer_ones_too():
 
 def test_films_of_which_the_first_minute_is_used_are_counted():
     facts = [{"seconds": s, "has_sound": s > 60} for s in (10, 70, 80)]
+    minute = (*SHAPE[:4], 60 * RATE, RATE)
     heard = "2 films have sound, which `--modality audio_video` uses too, and `--modality audio` alone"
-    assert film_notes(facts, SHAPE) == ["only the first 60 s are used of 2 files that are longer", heard]
+    assert film_notes(facts, minute) == ["only the first 60 s are used of 2 files that are longer", heard]
     assert film_notes(facts, SHAPE[:4]) == [heard]  # which are looked at whole

@@ -2,9 +2,11 @@ import keras
 import numpy as np
 import oracle
 import pytest
+import tensorflow as tf
 from layer_checks import assert_close, check_layer, randomised
 
 from keras_perceiver import MLP
+from keras_perceiver.layers.mlp import gelu
 
 X = np.random.default_rng(0).normal(size=(2, 3, 11)).astype("float32")
 
@@ -35,3 +37,16 @@ def test_any_number_of_axes_will_do():
     assert layer(np.zeros((2, 11), "float32")).shape == (2, 11)
     assert layer(np.zeros((2, 3, 5, 11), "float32")).shape == (2, 3, 5, 11)
     assert layer(keras.Input((None, 11))).shape == (None, None, 11)
+
+
+def test_the_gradient_of_the_gelu_is_that_of_its_formula():
+    """Also far out, where the tanh is 1 to the last bit; by TensorFlow's own gradient of the formula, in float64."""
+    x = tf.constant(np.concatenate([np.linspace(-40, 40, 161), np.linspace(-1, 1, 41)]))
+    for dtype, tolerance in (("float64", 1e-8), ("float32", 2e-6)):
+        found = tf.cast(x, dtype)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([x, found])
+            expected = x * (1 + tf.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2
+            answer = gelu(found)
+        np.testing.assert_allclose(answer, expected, atol=tolerance)
+        np.testing.assert_allclose(tape.gradient(answer, found), tape.gradient(expected, x), atol=tolerance)

@@ -183,19 +183,21 @@ def main(arguments=None):
     found["rows"] = rows
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "exports.json").write_text(json.dumps(found, indent=1) + "\n")
-    report(found)
+    return report(found)
 
 
 def report(found):
-    """Prints the figures, and what misses its limit."""
-    console = table_console()
+    """Prints the figures, and what misses its limit; how many do."""
+    console, num_missed = table_console(), 0
     for row in found["rows"]:
         line = f"{row['modality']:12} {row['data']:20} {row['format']:12} {row['quantize']:8} "
         if "refused" in row:
             console.print(f"{line} refused: {row['refused']}", soft_wrap=True, markup=False, highlight=False)
+            num_missed += 1
             continue
         missed = row["difference"] > TOLERANCES.get(row["quantize"] or row["format"], np.inf)
         missed |= row["lost"] > POINTS.get(row["quantize"], np.inf)
+        num_missed += bool(missed)
         line += f"difference {row['difference']:.1e}  accuracy {row['accuracy']:.2%}  lost {row['lost']:.2f} points"
         line += f"  of {row['examples']:,}"
         if "bytes" in row:
@@ -208,7 +210,8 @@ def report(found):
         for name, seconds in one["seconds"].items():
             times = one["times_live"].get(name, 1.0)
             console.print(f"{one['preset']}: {name} {seconds:.2f} s, {times:.2f} times live", highlight=False)
+    return num_missed
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(1 if main() else 0)

@@ -6,10 +6,10 @@ machine: of the order of two hours on two cores with the defaults, `--rounds 1` 
 
 Every measurement is a process of its own: a first call, then the median of several. Rounds go over all libraries in
 turns, so that the machine's drift falls on all of them alike, and the tables have the median of the rounds. Memory is
-resident memory above the idle process that has built its model, of the calls after the first (on a GPU, what the library
-says it had allocated at most); a training step includes Adam and its state. The C library keeps freed memory for all of
-them, as `keras-perceiver train` tells it to. Beside the times stands the rate of matrix products of each library
-at the model's own shapes, without which a ratio says little of the model.
+resident memory above the idle process that has built its model, of the calls after the first (on a GPU, what the
+library says it had allocated at most); a training step includes Adam and its state. The C library keeps freed memory
+for all of them, as `keras-perceiver train` tells it to. Beside the times stands the rate of matrix products of each
+library at the model's own shapes, without which a ratio says little of the model.
 
 Leaves `peers.json` and `peers.png` in `--output`. With `KERAS_BACKEND=jax` or `torch` our model runs there, on a GPU
 where the backend sees one. There JAX multiplies float32 by TensorFloat-32 and PyTorch does not, unless both are told:
@@ -146,8 +146,8 @@ def keep_freed_memory():
 
 
 def product_rate(settings):
-    """FLOP/s of products as the latent Transformer has them: (B·N, D) by (D, D), of heads, (N, k) by (k, N) and (N, N) by
-    (N, k), and of all that one layer has, forward."""
+    """FLOP/s of products as the latent Transformer has them: (B·N, D) by (D, D), of heads, (N, k) by (k, N) and (N, N)
+    by (N, k), and of all that one layer has, forward."""
     model, rows = settings["model"], settings["batch"] * settings["model"]["latents"]
     heads, width = settings["batch"] * model["heads"], model["dim"] // model["heads"]
     shapes = {
@@ -223,7 +223,9 @@ def measure_all(arguments):
     rows, rates, dead = [], [], set()
     common = {"model": budget["model"], "repeats": arguments.repeats, "seconds": arguments.seconds}
     common |= {"krasserm": str(arguments.krasserm), "precision": arguments.precision}
-    for round_, (case, (size, batch)) in itertools.product(range(arguments.rounds), budget["cases"].items()):
+    wanted = arguments.sizes or [size for size, _ in budget["cases"].values()]
+    cases = {case: shape for case, shape in budget["cases"].items() if shape[0] in wanted}
+    for round_, (case, (size, batch)) in itertools.product(range(arguments.rounds), cases.items()):
         for library in rates_of:
             settings = {**common, "library": library, "batch": batch, "rate": True}
             found = in_own_process(__file__, settings)
@@ -331,6 +333,7 @@ def main(arguments=None):
     parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES))
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=list(PASSES))
     parser.add_argument("--budget", choices=list(BUDGETS), default="full")
+    parser.add_argument("--sizes", nargs="+", type=int, help="of the budget's pictures, in place of all")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="bfloat16: mixed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3, help="calls after the first one, in each process")

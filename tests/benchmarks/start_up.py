@@ -1,8 +1,9 @@
 """How long it takes until something happens: `python tests/benchmarks/start_up.py`.
 
 Medians over `--repeats` processes: the imports, what `keras_perceiver` adds to those of Keras and its backend, and
-building the ImageNet model; for the command, `--help` and the first answer of `predict`, with TensorFlow. The first training step at
-224x224 and batch 1, tracing and compilation included, without XLA and with it, is measured once, since it takes long.
+building the ImageNet model; for the command, `--help` and the first answer of `predict`, with TensorFlow. The first
+training step at 224x224 and batch 1, tracing and compilation included, without XLA and with it, is measured once, since
+it takes long.
 """
 
 import argparse

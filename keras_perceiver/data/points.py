@@ -335,17 +335,21 @@ def preprocess_points():
         Function of `{"points": (.., M, 3 + e) float32, "points_padding_mask": (.., M) bool}` that returns the same.
     """
 
+    def fill(xyz):
+        """Divided by the largest; zeros stay. What is not finite stays so too, unlike with `divide_no_nan` under XLA."""
+        largest = tf.reduce_max(tf.abs(xyz), axis=(-2, -1), keepdims=True)
+        return xyz / tf.where(largest > 0, largest, 1.0)
+
     def preprocess(example):
         mask = example["points_padding_mask"]
         real = mask[..., None]  # (.., M, 1)
         points = tf.where(real, example["points"], 0.0)
         # The scale first: squares are never taken, and sums stay small.
         xyz, features = points[..., :3], points[..., 3:]
-        xyz = tf.math.divide_no_nan(xyz, tf.reduce_max(tf.abs(xyz), axis=(-2, -1), keepdims=True))
+        xyz = fill(xyz)
         count = tf.reduce_sum(tf.cast(real, tf.float32), axis=-2, keepdims=True)
         mean = tf.math.divide_no_nan(tf.reduce_sum(xyz, axis=-2, keepdims=True), count)
-        xyz = tf.where(real, xyz - mean, 0.0)
-        xyz = tf.math.divide_no_nan(xyz, tf.reduce_max(tf.abs(xyz), axis=(-2, -1), keepdims=True))
+        xyz = fill(tf.where(real, xyz - mean, 0.0))
         features = features / tf.maximum(1.0, tf.reduce_max(tf.abs(features), axis=-2, keepdims=True))
         return {"points": tf.concat([xyz, features], axis=-1), "points_padding_mask": mask}
 

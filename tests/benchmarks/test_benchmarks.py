@@ -94,7 +94,7 @@ def test_real_sets_have_the_split_of_those_who_made_them(tmp_path, benchmark_mod
     test = [f"recordings/{digit}_theo_{number}.wav" for digit in "01" for number in (2, 3, 4)]
     assert list(source.splits["test"].names) == test
     assert len(source.splits["train"]) + len(source.splits["validation"]) == 6
-    rows = list(csv.DictReader((tmp_path / "films" / "labels.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "films" / "labels.csv").read_text().splitlines()))
     assert [row["file"] for row in rows if row["split"] == "test"] == [
         f"actions/{action}/red_star_5.mp4" for action in ("across", "around")
     ]

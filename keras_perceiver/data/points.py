@@ -336,7 +336,7 @@ def preprocess_points():
     """
 
     def fill(xyz):
-        """Divided by the largest; zeros stay. What is not finite stays so too, unlike with `divide_no_nan` under XLA."""
+        """Divided by the largest; zeros stay. NaN does too, which `divide_no_nan` under XLA makes zero."""
         largest = tf.reduce_max(tf.abs(xyz), axis=(-2, -1), keepdims=True)
         return xyz / tf.where(largest > 0, largest, 1.0)
 

@@ -58,6 +58,24 @@ def test_a_file_answers_as_the_model_in_batches_of_any_size(measured):
     assert (description["class_names"], description["quantize"]) == (NAMES, "none")
 
 
+def test_a_file_answers_to_bad_input_as_the_readme_says(measured):
+    """Another shape or type raises, nothing is answered by nothing, and what is not finite spoils its own row alone."""
+    images = measured[1]["image"][:5]
+    run = Interpreter(str(measured[2].folder / "model.tflite")).get_signature_runner("serving_default")
+    clean = run(image=images)["logits"].copy()
+    for wrong in (np.nan, np.inf):
+        bad = images.copy()
+        bad[2, 1, 1] = wrong
+        spoilt = run(image=bad)["logits"]
+        assert not np.isfinite(spoilt[2]).any()
+        np.testing.assert_allclose(np.delete(spoilt, 2, axis=0), np.delete(clean, 2, axis=0), rtol=1e-5)
+    assert run(image=images[:0])["logits"].shape == (0, 3)
+    for bad in (images[:, :3], images[..., 0], images[None], images.astype(float), images.astype(int)):
+        with pytest.raises((RuntimeError, ValueError)):
+            run(image=bad)
+    np.testing.assert_allclose(run(image=images)["logits"], clean, rtol=1e-6)
+
+
 def test_int8_is_close_from_a_model_of_mixed_precision(tmp_path):
     """Measured on what the test draws: a quarter of the largest logit is much for so few numbers, and not noise."""
     model = small_classifier(dtype="mixed_bfloat16")

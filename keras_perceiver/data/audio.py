@@ -135,8 +135,7 @@ def choose_audio_shape(facts, sample_rate=None, clip_seconds=None):
         clip_seconds: of a window; None for the 95th percentile of the durations, at most 10 s.
 
     Returns:
-        Three integers; the window is a multiple of 16 frames, see `hop_of`. What is
-        kept is that of `longest_kept`.
+        Three integers; the window is a multiple of 16 frames, see `hop_of`; what is kept, see `longest_kept`.
     """
     rates = {fact["rate"] for fact in facts}
     if sample_rate is None:

@@ -17,13 +17,13 @@ import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require, require_above, require_positive
 from keras_perceiver.export.batching import LARGEST_REQUEST
-from keras_perceiver.export.shelf import check_name
+from keras_perceiver.export.shelf import VERSION, check_name
 
 BATCH = LARGEST_REQUEST  # examples a request
 SCHEMES = ("grpc", "grpcs", "http", "https")
 PASSING = {"UNAVAILABLE": 503, "RESOURCE_EXHAUSTED": 429}  # by name, and as REST has it
 UNLIKE = "from different tasks have different shapes"  # is said to all requests of a batch in which one differs
-VERSION_NUMBER, LABEL = r"[0-9]{1,18}", r"(?!-?[0-9]+$)[A-Za-z0-9_-]+"
+LABEL = r"(?!-?[0-9]+$)[A-Za-z0-9_-]+"  # of a version; no number
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # seconds before a request is tried again, doubled each time
 
 
@@ -59,7 +59,7 @@ class ServedModel:
         legal = url.scheme in SCHEMES and bool(url.hostname) and _has_port(url) and url.path in ("", "/")
         require(legal, "`server` must be HOST:PORT for gRPC, or http://HOST:PORT for REST", server=server)
         check_name(name)
-        is_number = re.fullmatch(VERSION_NUMBER, str(version)) is not None
+        is_number = re.fullmatch(VERSION, str(version)) is not None
         legal = version is None or is_number or re.fullmatch(LABEL, str(version)) is not None
         require(
             legal,

@@ -62,9 +62,8 @@ class Served:
         def serving_xla(inputs):
             """As `serving_default`, in batches of few sizes, for each of which XLA compiles when it is first asked."""
             count = tf.shape(next(iter(inputs.values())))[0]
-            logits = compiled({name: _with_rows(x, _compiled_size(count)) for name, x in inputs.items()})["logits"][
-                :count
-            ]
+            filled = {name: _with_rows(x, _compiled_size(count)) for name, x in inputs.items()}
+            logits = compiled(filled)["logits"][:count]
             return {"logits": logits, "probabilities": self.probabilities(logits)}
 
         def from_bytes(inputs):

@@ -14,7 +14,7 @@ from keras_perceiver.export import manifests
 from keras_perceiver.export.batching import derive_batching, read_timings
 from keras_perceiver.export.endpoints import XLA
 from keras_perceiver.export.loaded_versions import Loaded, choose_versions, find_models
-from keras_perceiver.export.shelf import read_description
+from keras_perceiver.export.shelf import VERSION, read_description
 
 MODELS, BATCHING, MONITORING = "models.config", "batching.config", "monitoring.config"
 COMPOSE, KUBERNETES = "compose.yaml", "kubernetes.yaml"
@@ -101,15 +101,15 @@ def write_serving_config(
         KUBERNETES: yaml.safe_dump_all(manifests.kubernetes(list(models), args, **limits), sort_keys=False),
     }
     files = {name: shelf / name for name in contents}
-    contents = {name: HEADER + content for name, content in contents.items()}
-    renewed = [name for name, path in files.items() if path.exists() and path.read_text() != contents[name]]
+    renewed = []
     for name, path in files.items():
-        write_atomically(path, contents[name])  # a server may be reading it
-    renewed = [name for name in renewed if name != MODELS]
+        content = HEADER + contents[name]
+        if name != MODELS and path.exists() and path.read_bytes() != content.encode():
+            renewed.append(name)
+        write_atomically(path, content)  # a server may be reading it
     if renewed:
-        notes.append(
-            f"changed: {', '.join(renewed)}. A server that runs reads {MODELS} alone: start it again with them"
-        )
+        said = f"changed: {', '.join(renewed)}"
+        notes.append(f"{said}. A server that runs reads {MODELS} alone: start it again with them")
     notes += [*said, f"batches of at most {batching.max_batch_size} ({batching.source})"]
     if not manifests.is_loopback(host):
         notes.append(f"{host} is reached by others, and the server asks nobody who they are")
@@ -121,7 +121,7 @@ def parse_versions(option, values):
     parsed = {}
     for value in values or ():
         name, _, version = value.rpartition("=")
-        legal = bool(name) and re.fullmatch(r"[0-9]{1,18}", version) is not None and name not in parsed
+        legal = bool(name) and re.fullmatch(VERSION, version) is not None and name not in parsed
         require(legal, f"`{option}` must be NAME=VERSION, once for a name", **{option: value})
         parsed[name] = int(version)
     return parsed

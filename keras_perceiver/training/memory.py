@@ -32,15 +32,18 @@ class PeakMemory:
     """
 
     def __init__(self):
-        self._idle = None
+        self._idle = _highest_bytes() if self.forget() else None
+
+    def forget(self):
+        """Begins anew, above the same idle size. Returns whether the system allows it."""
         gc.collect()
         if platform.libc_ver()[0] == "glibc":
             ctypes.CDLL(None).malloc_trim(0)
         try:
             Path("/proc/self/clear_refs").write_text("5")
-            self._idle = _highest_bytes()
         except OSError:  # another system, or one that does not allow it
-            pass
+            return False
+        return True
 
     def measure(self):
         """Bytes; None where the system does not tell."""

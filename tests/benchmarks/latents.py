@@ -17,10 +17,9 @@ import tempfile
 from pathlib import Path
 
 import keras
-from measuring import MODES, backend, compiled, gradients, in_turns, wait
+from measuring import MODES, backend, compiled, gradients, in_turns, memory_module, wait
 
 from keras_perceiver.layers import LatentTransformer
-from keras_perceiver.training import keep_freed_memory
 
 SIZES = {
     "imagenet": {"batch": 1, "latents": 512, "channels": 1024, "layers": 6, "heads": 8},
@@ -39,7 +38,9 @@ KINDS = {  # of operations and of XLA's fusions, the first whose pattern is foun
     "the rest, element by element": r"",
 }
 # What holds others in a trace, or waits for them.
-ENVELOPES = r"::|__inference|^(Eager|Execut|TFE_|Block|Kernel|Function|Parallel|Thunk|tf\.|_|convert|python|<|Validate)"
+ENVELOPES = (
+    r"::|__inference|^(Eager|Execut|TFE_|Block|Kernel|Function|Parallel|Thunk|tf\.|_|convert_to|python|<|Validate)"
+)
 
 
 def products(size, kind):
@@ -143,7 +144,7 @@ def main(arguments=None):
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args(arguments)
-    keep_freed_memory()
+    memory_module().keep_freed_memory()
     print(f"{'':20} {'heads':>5} {'mode':>5} {'layers ms':>10} {'products ms':>12} {'ratio':>6} {'GFLOP/s':>8}")
     for name in arguments.sizes:
         for kind in arguments.passes:

@@ -3,7 +3,8 @@
 With `KERAS_BACKEND=jax` or `torch` the same models run there, on a GPU where the backend sees one.
 """
 
-import ctypes
+import functools
+import importlib.util
 import json
 import os
 import statistics
@@ -24,20 +25,14 @@ def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def peak_bytes():
-    """The most memory that this process has had resident, since `forget_peak` where that was called."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-
-def forget_peak():
-    """Gives freed memory back and sets `peak_bytes` to what is resident; false on a system that does not do that."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-    except (AttributeError, OSError):
-        return False
-    return True
+@functools.cache
+def memory_module():
+    """`keras_perceiver.training.memory` alone: with its package comes TensorFlow, which need not be there."""
+    path = Path(__file__).parents[2] / "keras_perceiver" / "training" / "memory.py"
+    spec = importlib.util.spec_from_file_location("memory", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def available_bytes():
@@ -60,14 +55,13 @@ def timed(step, repeats, seconds, warm_up=1):
     As many calls as `repeats` after `warm_up`, fewer where they take more than `seconds` together. `peak_bytes` is of
     these calls, `first_peak_bytes` of the first, in which graphs are made and compiled.
     """
-    forget_peak()
-    idle, times, first = resident_bytes(), [], time.perf_counter()
+    memory, idle, times, first = memory_module().PeakMemory(), resident_bytes(), [], time.perf_counter()
     step()
     first = time.perf_counter() - first
     for _ in range(warm_up - 1):
         step()
-    first_peak = peak_bytes()
-    forget_peak()
+    first_peak = memory.measure()
+    memory.forget()
     while not times or (len(times) < repeats and sum(times) < seconds):
         start = time.perf_counter()
         step()
@@ -75,8 +69,8 @@ def timed(step, repeats, seconds, warm_up=1):
     return {
         "seconds": statistics.median(times),
         "first_seconds": first,
-        "peak_bytes": peak_bytes() - idle,
-        "first_peak_bytes": first_peak - idle,
+        "peak_bytes": memory.measure(),
+        "first_peak_bytes": first_peak,
         "idle_bytes": idle,
     }
 

@@ -26,7 +26,7 @@ import statistics
 import time
 from pathlib import Path
 
-from measuring import MODES, backend, in_own_process, timed
+from measuring import MODES, backend, in_own_process, memory_module, timed
 from peer_models import BUILDERS, build_ours
 
 IMAGENET = {"latents": 512, "dim": 1024, "bands": 64, "blocks": 8, "layers": 6, "heads": 8, "classes": 1000}
@@ -128,21 +128,12 @@ def device_peak_bytes(library):
 
 def measure_model(settings):
     """Seconds, bytes and number of parameters of one pass of one library, in this process."""
-    keep_freed_memory()
+    memory_module().keep_freed_memory()
     step, parameters = (torch_step if settings["library"] in BUILDERS else our_step)(settings)
     warm_up = 2 if settings["mode"] == "compiled" else 1  # PyTorch may compile anew at the second call
     result = timed(step, settings["repeats"], settings["seconds"], warm_up) | {"parameters": parameters}
     on_device = device_peak_bytes(settings["library"])
     return result if on_device is None else result | {"peak_bytes": on_device, "idle_bytes": 0}
-
-
-def keep_freed_memory():
-    """As `keras_perceiver.training` does it, which needs TensorFlow."""
-    path = Path(__file__).parents[2] / "keras_perceiver" / "training" / "memory.py"
-    spec = importlib.util.spec_from_file_location("memory", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.keep_freed_memory()
 
 
 def product_rate(settings):

@@ -52,6 +52,24 @@ def test_cross_attention_prints_a_ratio_for_every_form(capsys, benchmark_module)
     assert [float(row[-1]) for row in rows if row[0] == "dense"] == [1.0, 1.0]
 
 
+def test_latents_prints_layers_beside_their_products_and_where_their_time_goes(capsys, benchmark_module):
+    latents = benchmark_module("latents")
+    # By hand, of 2 x 4 rows of 16 channels: six products with (16, 16), and two of (4, 4) by 16 for each example.
+    forward = 6 * 2 * 8 * 16 * 16 + 2 * 2 * (2 * 4 * 4 * 16)
+    assert latents.flops(latents.SIZES["tiny"], "forward") == forward
+    assert latents.flops(latents.SIZES["tiny"], "training") == 3 * forward
+    latents.main(["--sizes=tiny", "--repeats=1", "--modes=ops", "--heads", "4", "2", "--profile"])
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines() if line.startswith("tiny")]
+    assert [row[1:4] for row in rows] == [[kind, h, "ops"] for kind in ("forward", "training") for h in "42"]
+    for _, _, _, _, layers, products, ratio, _ in rows:
+        assert float(ratio) == pytest.approx(float(layers) / float(products), rel=0.3, abs=0.05)
+    assert "2 x (8, 4, 4) by (8, 4, 4)" in printed  # scores and values of four heads of four channels
+    milliseconds = [float(line.split()[-2]) for line in printed.splitlines() if line.startswith("    products ")]
+    assert len(milliseconds) == 4
+    assert max(milliseconds) > 0  # printed in tenths
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("training_sizes", [[], ["4"]], ids=str)
 def test_scale_measures_every_form_in_processes_of_their_own(tmp_path, training_sizes):

@@ -27,6 +27,7 @@ MAX_FILE_BYTES = 2**29  # 512 MiB; films may be larger, as their frames take mos
 MAX_SECONDS = 60.0  # are read of a file; what comes after is left out, and said
 MIN_RATE, MAX_RATE = 1_000, 768_000  # samples a second that a file may have
 MAX_CHANNELS = 64
+MAX_FRAMES = 2**17  # that are decoded of a file, each with a cost of its own: a minute has 3,000 as a rule
 NATIVE_RATE = 48_000  # files that all have one rate, up to this one, are not resampled
 DEFAULT_RATE = 16_000  # others are
 MAX_CLIP_SECONDS = 10.0  # of a window that is chosen by the data
@@ -260,7 +261,9 @@ def _blocks(container, seconds, errors, origin):
     if not container.streams.audio:
         raise ValueError("It holds no sound.")
     total, rate = 0, None
-    for frame in _frames(container, errors):
+    for number, frame in enumerate(_frames(container, errors)):
+        if number == MAX_FRAMES:
+            raise ValueError(f"It has more than {MAX_FRAMES:,} frames in the first {seconds:g} s.")
         rate = rate or _checked_rate(frame.sample_rate)
         if frame.sample_rate != rate:
             errors.append(ValueError("Its rate changes."))

@@ -73,9 +73,10 @@ def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None, mel_hop=None
 
 def without_silence(clips, threshold):
     """Windows `{"samples": (.., window), "length": (..)}` from their first sample that is louder to their last; silent
-    ones stay as they are."""
+    ones stay as they are. What lies behind a sound's end is silence."""
     window = clips["samples"].shape[-1]
     samples, length = tf.reshape(clips["samples"], (-1, window)), tf.reshape(clips["length"], (-1,))
+    samples = tf.where(tf.range(window, dtype=length.dtype) < length[:, None], samples, 0.0)
     start, stop = tf.unstack(tf.cast(trim(samples, threshold), length.dtype), axis=1)
     start, stop = tf.where(start < stop, start, 0), tf.where(start < stop, stop, length)
     places = tf.range(window) + tf.cast(start, tf.int32)[:, None]

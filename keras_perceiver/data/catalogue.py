@@ -55,12 +55,13 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, console=No
         notes.append(f"the {split} split of tfds:{name} has no labels and is not used")
         names.remove(split)
     require("train" in names, "The examples of the train split must have labels", data=f"tfds:{name}")
+    known = [fact for some in facts.values() for fact in some]
     if shape is None:
         *size, channels = features[example_key].shape if form.scan is None else (None,)
-        known = [fact for some in facts.values() for fact in some] or [{"size": size, "grey": channels == 1}]
-        shape = kind.choose_shape(known, **{option: asked.get(option) for option in kind.options})
-        notes += kind.notes(known, tuple(shape))
+        of_all = known or [{"size": size, "grey": channels == 1}]
+        shape = kind.choose_shape(of_all, **{option: asked.get(option) for option in kind.options})
     shape = tuple(shape)
+    notes += kind.notes(known, shape)
     splits = {}
     for split in names:
 

@@ -24,7 +24,8 @@ from keras_perceiver.data.files import open_regular
 MESHES = (".off", ".ply", ".obj", ".stl")
 EXTENSIONS = (*MESHES, ".xyz", ".npy", ".npz")
 DEFAULT_POINTS = 2048  # of a mesh's surface, and at most of a cloud; about the 2,000 of the paper
-MAX_FILE_BYTES = 2**26  # 64 MiB: text takes up to twenty times its size while trimesh reads it
+MAX_FILE_BYTES = 2**26  # 64 MiB: text takes up to twenty times its size while trimesh reads it, and
+MAX_LINES = 2**22  # of text, as each of them takes some 170 bytes however short it is: 0.7 GB
 MAX_ARRAY_BYTES = 2**28  # 256 MiB of an array as it is held, in float64: small files may unpack to large ones
 MAX_HEADER_BYTES = 2**14  # of an array
 MIN_SCALE = 1e-30  # of coordinates about their mean: below it, and above its inverse, float32 has too few digits
@@ -32,6 +33,8 @@ MIN_SCALE = 1e-30  # of coordinates about their mean: below it, and above its in
 # How many elements the header of a file promises. Every expression takes linear time, whatever stands in the file: a
 # comment ends at its line, and of PLY only the header is looked at.
 OFF_COUNTS = re.compile(rb"\A\s*(?:#[^\n]*\n\s*)*[A-Z]*OFF\s*(?:#[^\n]*\n\s*)*(?P<vertex>\d+)\s+(?P<face>\d+)")
+PLY_TEXT = re.compile(rb"^format\s+ascii\b", re.MULTILINE)
+OBJ_RELATIVE = re.compile(rb"^[ \t]*f[ \t](?:[^\n]*[ \t/])?(?:-|0+(?![\d.]))", re.MULTILINE)
 PLY_ELEMENT = re.compile(rb"^element\s+(?P<kind>\w+)\s+(?P<count>\d+)", re.MULTILINE)
 # What divides a text file into parts, each of which trimesh would compare with all before it.
 PARTS = {
@@ -94,6 +97,8 @@ def _read_mesh(content, extension):
     import trimesh
 
     promised = _promised(content, extension)
+    if extension == ".obj":
+        content = _absolute(content)
     if extension in PARTS:
         content = PARTS[extension].sub(b"", content)
     options = {"skip_materials": True} if extension == ".obj" else {}
@@ -112,19 +117,51 @@ def _read_mesh(content, extension):
     return cloud
 
 
+def _absolute(content):
+    """An OBJ file whose indices count from 1; where one is negative it counts back from the line that it stands in.
+
+    Raises:
+        ValueError: where one is 0.
+    """
+    if not OBJ_RELATIVE.search(content):
+        return content
+    counts, lines = {b"v": 0, b"vt": 0, b"vn": 0}, content.split(b"\n")
+    for number, line in enumerate(lines):
+        kind, *corners = line.split() or [b""]
+        if kind in counts:
+            counts[kind] += 1
+        elif kind == b"f":
+            of_parts = tuple(counts.values())
+            lines[number] = b"f " + b" ".join(_absolute_corner(corner, of_parts) for corner in corners)
+    return b"\n".join(lines)
+
+
+def _absolute_corner(corner, counts):
+    """`-1/-1/-1` or less, the vertex, its texture and its normal, beside how many there are of each so far."""
+    parts = corner.split(b"/")
+    indices = [int(part) if part else 0 for part in parts]  # a texture or a normal may be left out
+    indices = [i if i >= 0 else count + 1 + i for i, count in zip(indices, counts, strict=False)]
+    if indices[0] < 1:
+        raise ValueError("Its indices must begin at 1, or count back to it.")
+    return b"/".join(b"%d" % i if i else b"" for i in indices)
+
+
 def _promised(content, extension):
     """How many vertices the header of a file promises; 0 where it does not.
 
     Raises:
-        ValueError: where text has fewer lines, each of a vertex or a face, than its header promises of both.
+        ValueError: where text has fewer lines, each of a vertex or a face, than its header promises of both, or more
+            than `MAX_LINES`.
     """
+    is_text = extension == ".off" or (extension == ".ply" and PLY_TEXT.search(content[: 2**16]) is not None)
+    if is_text and content.count(b"\n") + content.count(b"\r") > MAX_LINES:
+        raise ValueError(f"It has more than the {MAX_LINES:,} lines that can be read.")
     if extension == ".off" and (found := OFF_COUNTS.search(content)):
         counts, rest = {name: int(number) for name, number in found.groupdict().items()}, content[found.end() :]
         lines = sum(bool(line.partition(b"#")[0].strip()) for line in rest.splitlines()[1:])
     elif extension == ".ply":
         header, _, rest = content.partition(b"end_header")
         counts = {found["kind"].decode(): int(found["count"]) for found in PLY_ELEMENT.finditer(header)}
-        is_text = re.search(rb"^format\s+ascii\b", header, re.MULTILINE) is not None
         lines = sum(bool(line.strip()) for line in rest.splitlines()) if is_text else sum(counts.values())
     else:
         return 0

@@ -298,8 +298,7 @@ def _load_catalogue(data, *, data_dir, modality, shape, splits, console, **asked
         modality=modality,
         class_names=class_names,
         problems=problems,
-        notes=notes
-        + MODALITIES[modality].notes([fact for split in found.values() for fact in split.facts or ()], shape),
+        notes=notes,
         recorded=splits,
         data_dir=None if data_dir is None else str(Path(data_dir).resolve()),
         shape=shape,

@@ -90,7 +90,7 @@ def time_export(folder, artefact_format, threads, batch_sizes, seconds, examples
     """The timings of one export with so many threads; `examples` are `{input: (n, ..)}`, None for noise."""
     if examples is None:
         description = read_description(folder, artefact_format)
-        shape = tuple(description["input"]["shape"])
+        shape = tuple(description["example_shape"])
         examples = noise(MODALITIES[description["modality"]], shape, max(batch_sizes))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "inputs.npz"

@@ -55,9 +55,8 @@ class ServedModel:
     def __init__(self, server, name, *, version=None, timeout=10.0, attempts=4, certificates=None):
         require_above(0, timeout=timeout)
         require_positive(attempts=attempts)
-        url = urllib.parse.urlsplit(server if "//" in server else f"grpc://{server}")
-        legal = url.scheme in SCHEMES and bool(url.hostname) and _has_port(url) and url.path in ("", "/")
-        require(legal, "`server` must be HOST:PORT for gRPC, or http://HOST:PORT for REST", server=server)
+        url = _address(server)
+        require(url is not None, "`server` must be HOST:PORT for gRPC, or http://HOST:PORT for REST", server=server)
         check_name(name)
         is_number = re.fullmatch(VERSION, str(version)) is not None
         legal = version is None or is_number or re.fullmatch(LABEL, str(version)) is not None
@@ -89,6 +88,7 @@ class ServedModel:
             InputError: where an array is not finite, the server cannot be reached in time, refuses, with its reason, or
                 answers for another model or with another number of rows.
         """
+        inputs = {name: _rows(value) for name, value in inputs.items()}
         counts = {len(value) for value in inputs.values()}
         require(
             len(counts) == 1 and min(counts) > 0, "Inputs must have one length, of at least 1", lengths=sorted(counts)
@@ -130,6 +130,12 @@ class ServedModel:
                 wait = min(2 * wait, LONGEST_WAIT)
 
 
+def _rows(value):
+    """Files as they are, anything else as an array."""
+    is_files = isinstance(value, (list, tuple)) and all(isinstance(file, bytes) for file in value)
+    return value if is_files else np.asarray(value)
+
+
 def _whole(answer, until):
     """The bytes of an answer; a socket's own limit is for each of its parts, however many there are."""
     parts = []
@@ -142,11 +148,14 @@ def _whole(answer, until):
     return b"".join(parts)
 
 
-def _has_port(url):
+def _address(server):
+    """The parts of an address with a scheme, a host and a port; None where it is something else."""
     try:
-        return url.port is not None
-    except ValueError:
-        return False
+        url = urllib.parse.urlsplit(server if "//" in server else f"grpc://{server}")
+        legal = url.scheme in SCHEMES and bool(url.hostname) and url.port is not None and url.path in ("", "/")
+    except ValueError:  # of a port or an IPv6 address that is none
+        return None
+    return url if legal else None
 
 
 def _certificates(path):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_perceiver._checks import require, require_one_of
 from keras_perceiver.data import MODALITIES
 from keras_perceiver.data.decoding import decode_examples
 from keras_perceiver.data.pipeline import fields
@@ -28,6 +29,13 @@ class Served:
     """
 
     def __init__(self, model, *, modality="image", shape=None, settings=None, multi_label=False):
+        require_one_of(MODALITIES, modality=modality)
+        require(
+            shape is not None or not isinstance(model.input, dict),
+            "`shape` must say how examples enter a model of several inputs, see `Modality`",
+            modality=modality,
+            shape=shape,
+        )
         self.kind = MODALITIES[modality]
         self.shape = tuple(shape or model.input_shape[1:])
         self.settings = dict(settings or {})
@@ -114,9 +122,27 @@ class Served:
         """Of each class, (B, classes)."""
         return tf.nn.sigmoid(logits) if self.is_multi_label else tf.nn.softmax(logits)
 
+    def describe_inputs(self):
+        """What arrays it takes, as JSON holds it: `{input: {"shape" of one example, "dtype", "range", "sample_rate"}}`,
+        the last two where there are such."""
+        found, ranges = {}, {next(iter(self.inputs)): self.kind.range}
+        for name, (shape, dtype) in self.inputs.items():
+            found[name] = {"shape": list(shape), "dtype": dtype}
+            if name == "samples":
+                ranges[name], found[name]["sample_rate"] = (-1, 1), self.shape[-2]  # (.., window, rate, kept)
+            if ranges.get(name, (None,))[0] is not None:
+                found[name]["range"] = list(ranges[name])
+        return found
+
     def describe(self, endpoints):
         """What each endpoint takes and answers, one line for people: `{endpoint: line}`."""
-        arrays = ", ".join(f"`{n}` (B{''.join(f', {d}' for d in s)}) {t}" for n, (s, t) in self.inputs.items())
+
+        def in_words(name, known):
+            words = f"`{name}` ({', '.join(map(str, ['B', *known['shape']]))}) {known['dtype']}"
+            words += f" in {known['range']}" if "range" in known else ""
+            return words + (f" at {known['sample_rate']:,} Hz" if "sample_rate" in known else "")
+
+        arrays = ", ".join(in_words(name, known) for name, known in self.describe_inputs().items())
         files = "JPEG, PNG, GIF, BMP or WebP" if self.kind.name == "image" else "WAV"
         lines = {
             "serving_default": f"{arrays} -> `logits`, `probabilities` (B, classes)",

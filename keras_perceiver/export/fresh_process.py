@@ -58,7 +58,8 @@ def litert(folder, threads):
     import ai_edge_litert
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=os.path.join(folder, "model.tflite"), num_threads=threads or 1)
+    threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    interpreter = Interpreter(model_path=os.path.join(folder, "model.tflite"), num_threads=threads)
 
     def endpoint(name):
         runner = interpreter.get_signature_runner(name)

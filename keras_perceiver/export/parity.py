@@ -87,6 +87,7 @@ class FreshProcess:
             finally:
                 if not has_answered:  # nobody waits for this answer any more, nor may it be taken for the next one's
                     self._process.kill()
+                    self._process.wait()  # or `of` takes it for one that runs
 
     def close(self):
         """Ends the process."""

@@ -1,5 +1,6 @@
 """Asks a SavedModel about files; only TensorFlow runs it, no Python of this package is in the graph."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from keras_perceiver.data import MODALITIES
 from keras_perceiver.data.pipeline import fields
 from keras_perceiver.export.client import ServedModel
 from keras_perceiver.export.endpoints import read_clips
-from keras_perceiver.export.shelf import find_export, read_description, versions
+from keras_perceiver.export.shelf import VERSION, find_export, read_description, versions
 
 BATCH = 64  # files at once, of which each is one example: bounds memory
 
@@ -35,7 +36,8 @@ class SavedClassifier:
     Args:
         folder: `<shelf>/<name>/<version>/`, or `<shelf>/<name>/` for its newest version.
         server: see `ServedModel`: who is asked in place of the SavedModel, which then says alone what the model takes
-            and what its classes are called; None for none.
+            and what its classes are called; None for none. Where `folder` is that of a version and no `version` is
+            given, the server is asked for this one.
         connection: other arguments of `ServedModel`: `version`, `timeout`, `attempts`, `certificates`.
 
     Raises:
@@ -48,11 +50,14 @@ class SavedClassifier:
         description = read_description(self.folder, artefact_format)
         if server is not None:
             _require_alike(Path(folder), description)
+            is_version = self.folder == Path(folder) and re.fullmatch(VERSION, self.folder.name) is not None
+            if is_version and connection.get("version") is None:  # its names are not those of any other
+                connection["version"] = int(self.folder.name)
         try:
             self.class_names = tuple(description["class_names"])
             self.modality = MODALITIES[description["modality"]]
             self.is_multi_label = bool(description["multi_label"])
-            self.input_shape = tuple(description["input"]["shape"])
+            self.input_shape = tuple(description["example_shape"])
         except (KeyError, TypeError) as error:
             raise InputError(f"The description of {str(folder)!r} must be keras-perceiver's own. {error!r}") from error
         require(server is not None or not connection, "These arguments are for `server`", arguments=sorted(connection))
@@ -88,6 +93,8 @@ class SavedClassifier:
         specs = self.modality.served(self.input_shape)
         inputs = inputs if isinstance(inputs, dict) else fields(np.asarray(inputs))
         inputs = inputs if isinstance(inputs, dict) else {next(iter(specs)): inputs}
+        missing = [name for name in specs if name not in inputs]
+        require(not missing, f"`inputs` must hold {', '.join(specs)}", missing=missing)
         arrays = {name: tf.cast(inputs[name], dtype).numpy() for name, (_, dtype) in specs.items()}
         for name, (shape, _) in specs.items():
             found = arrays[name].shape
@@ -121,7 +128,7 @@ def _require_alike(home, description):
     description: those of the others on the shelf must be the same."""
     for number in versions(home):
         other = read_description(home / str(number), "saved_model")
-        for name in ("class_names", "input"):
+        for name in ("class_names", "inputs"):
             require(
                 other.get(name) == description.get(name),
                 f"`saved_model` must be the folder of the version that the server has loaded: those in {str(home)!r} "

@@ -17,8 +17,8 @@ from keras_perceiver.export.loaded_versions import Loaded, choose_versions, find
 from keras_perceiver.export.shelf import VERSION, read_description
 
 MODELS, BATCHING, MONITORING = "models.config", "batching.config", "monitoring.config"
-COMPOSE, KUBERNETES = "compose.yaml", "kubernetes.yaml"
-HEADER = "# Written by `keras-perceiver serve-config`, which takes the changes; the README of the shelf says how.\n"
+COMPOSE, KUBERNETES, OPERATING = "compose.yaml", "kubernetes.yaml", "SERVING.md"
+HEADER = "# Written by `keras-perceiver serve-config`, which takes the changes; SERVING.md beside it says how.\n"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def write_serving_config(
     - `batching.config` and `monitoring.config`, see `derive_batching`.
     - `compose.yaml` and `kubernetes.yaml` start the server in a container that may write nothing, with limits and
       probes.
+    - `SERVING.md` says for people what is loaded, and by which commands a release goes forward and back from there.
 
     Args:
         shelf: the folder that holds exported models.
@@ -94,19 +95,19 @@ def write_serving_config(
     limits = {"root": root, "image": image, "host": host, "cpus": cpus, "memory": memory}
     config = _model_server_config(models, root, model_server_config_pb2)
     contents = {
-        MODELS: text_format.MessageToString(config),
-        BATCHING: f"# {batching.source}\n{batching.text()}",
-        MONITORING: manifests.monitoring(),
-        COMPOSE: yaml.safe_dump(manifests.compose(list(models), args, **limits), sort_keys=False),
-        KUBERNETES: yaml.safe_dump_all(manifests.kubernetes(list(models), args, **limits), sort_keys=False),
+        BATCHING: f"{HEADER}# {batching.source}\n{batching.text()}",
+        MONITORING: HEADER + manifests.monitoring(),
+        COMPOSE: HEADER + _as_yaml([manifests.compose(list(models), args, **limits)], yaml),
+        KUBERNETES: HEADER + _as_yaml(manifests.kubernetes(list(models), args, **limits), yaml),
+        OPERATING: manifests.operating(shelf, found, models),
+        MODELS: HEADER + text_format.MessageToString(config),  # last: a server takes it as soon as it is there
     }
     files = {name: shelf / name for name in contents}
     renewed = []
     for name, path in files.items():
-        content = HEADER + contents[name]
-        if name != MODELS and path.exists() and path.read_bytes() != content.encode():
+        if name not in (MODELS, OPERATING) and path.exists() and path.read_bytes() != contents[name].encode():
             renewed.append(name)
-        write_atomically(path, content)  # a server may be reading it
+        write_atomically(path, contents[name])  # a server may be reading it
     if renewed:
         said = f"changed: {', '.join(renewed)}"
         notes.append(f"{said}. A server that runs reads {MODELS} alone: start it again with them")
@@ -148,6 +149,12 @@ def _packages():
             f'`pip install "keras-perceiver[serving]"` brings them. {error}'
         ) from error
     return model_server_config_pb2, text_format, yaml
+
+
+def _as_yaml(documents, yaml):
+    """Text without anchors: what several parts share is written out in each, as a person would."""
+    dumper = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda self, data: True})
+    return yaml.dump_all(documents, Dumper=dumper, sort_keys=False)
 
 
 def _require_address(host):

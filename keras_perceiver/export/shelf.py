@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras_perceiver
-from keras_perceiver._checks import InputError, printable, require
+from keras_perceiver._checks import InputError, printable, require, require_folder
 from keras_perceiver._files import storage_problem
 
 DESCRIPTION = (
@@ -115,6 +115,7 @@ def new_version(shelf, name):
         InputError: where the shelf cannot be written to, as on a full disk, or the model's place on it is a link.
     """
     home, temporary, published = Path(shelf) / name, None, []
+    require_folder(shelf=shelf)
     require(not home.is_symlink(), "A model's folder on the shelf must not be a link", folder=str(home))
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -174,7 +175,8 @@ def describe_export(served, name, class_names, provenance):
     return {
         "name": name,
         "modality": served.kind.name,
-        "input": {"name": next(iter(served.inputs)), "shape": list(served.shape), "range": list(served.kind.range)},
+        "inputs": served.describe_inputs(),
+        "example_shape": list(served.shape),  # see `Modality`
         "preprocessing": {"in_the_graph": True, "settings": served.settings},
         "class_names": list(class_names),
         "multi_label": served.is_multi_label,

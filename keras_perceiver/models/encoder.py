@@ -72,8 +72,9 @@ def build_encoder(
             per axis; for several modalities also `{modality: patch_size}`. None for single elements, as in the paper.
             With a mask a patch is real where any of its elements is, and those that are not are zeros in it.
         flatten_axes: joins all index axes to one before positions are attached, as the paper does with spectrograms.
-        stem: None, or "conv" for trained convolutions in front: 3 wide along each axis, in steps of 2, with a GELU.
-            With a mask, what is not real is zeros in front of each, and what comes out is real where anything is.
+        stem: None, or "conv" for trained convolutions in front: 3 wide along each axis, in steps of 2, with a GELU; for
+            several modalities also `{modality: "conv"}`, beside patches of others. With a mask, what is not real is
+            zeros in front of each, and what comes out is real where anything is.
         stem_channels: of the last of these convolutions; each one before it has half as many.
         num_stem_layers: how many convolutions; each halves the length of every axis.
         positions: "fourier" or "learned", those of a grid; "coordinates" for clouds of points, whose first three
@@ -113,7 +114,6 @@ def build_encoder(
     require_positive(num_blocks=num_blocks, num_cross_attends=num_cross_attends, num_stem_layers=num_stem_layers)
     require_at_least(0, num_self_attention_layers=num_self_attention_layers)
     require_one_of(POSITIONS, positions=positions)
-    require_one_of((None, "conv"), stem=stem)
     require_one_of(("interleaved", "start"), cross_attend_placement=cross_attend_placement)
     cross_attends_before = cross_attends_per_block(num_blocks, num_cross_attends, cross_attend_placement)
 
@@ -123,15 +123,19 @@ def build_encoder(
         "`modality_dropout` must be {modality: probability}",
         modality_dropout=modality_dropout,
     )
-    for by_modality in (max_resolution, patch_size, modality_dropout):
+    modalities = list(input_shape) if isinstance(input_shape, dict) else ["inputs"]
+    for by_modality in (max_resolution, patch_size, stem, modality_dropout):
         for modality in by_modality if isinstance(by_modality, dict) else ():
-            require_one_of(input_shape if isinstance(input_shape, dict) else ["inputs"], modality=modality)
-    require(
-        patch_size is None or stem is None,
-        "`patch_size` and `stem` must not both be given, as each shortens the byte array",
-        patch_size=patch_size,
-        stem=stem,
-    )
+            require_one_of(modalities, modality=modality)
+    for modality in modalities:
+        require_one_of((None, "conv"), stem=_of_modality(stem, modality))
+        require(
+            _of_modality(patch_size, modality) is None or _of_modality(stem, modality) is None,
+            "`patch_size` and `stem` must not both be given for a modality, as each shortens its bytes",
+            modality=modality,
+            patch_size=patch_size,
+            stem=stem,
+        )
     if positions == "coordinates":
         _check_coordinates(input_shape, patch_size, stem, max_resolution)
 
@@ -140,9 +144,9 @@ def build_encoder(
     for modality, tensor in content.items():
         if modality_dropout and modality in modality_dropout:
             tensor = ModalityDropout(modality_dropout[modality], name=f"{modality}_dropout", dtype=dtype)(tensor)
-        resolution = max_resolution.get(modality) if isinstance(max_resolution, dict) else max_resolution
-        patch = patch_size.get(modality) if isinstance(patch_size, dict) else patch_size
-        tensor, mask = _front(modality, tensor, masks.get(modality), patch, stem, stem_channels, num_stem_layers, dtype)
+        resolution, patch, convolutions = (_of_modality(by, modality) for by in (max_resolution, patch_size, stem))
+        mask = masks.get(modality)
+        tensor, mask = _front(modality, tensor, mask, patch, convolutions, stem_channels, num_stem_layers, dtype)
         if flatten_axes:
             tensor, mask = _flattened(modality, tensor, mask, dtype)
         segments[modality] = _segment(
@@ -235,6 +239,11 @@ def _check_input_shape(input_shape):
         )
 
 
+def _of_modality(setting, modality):
+    """What a setting that may be `{modality: setting}` is for one of them."""
+    return setting.get(modality) if isinstance(setting, dict) else setting
+
+
 def _inputs(input_shape, padding_mask):
     """The model's inputs, and its contents and masks by modality."""
     shapes = input_shape if isinstance(input_shape, dict) else {"inputs": tuple(input_shape)}
@@ -258,7 +267,7 @@ def _check_coordinates(input_shape, patch_size, stem, max_resolution):
             input_shape=input_shape,
         )
     require(
-        patch_size is None and stem is None,
+        not patch_size and not stem,
         'With `positions="coordinates"` nothing may stand in front, as points have no neighbours in the array',
         patch_size=patch_size,
         stem=stem,

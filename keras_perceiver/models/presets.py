@@ -79,22 +79,17 @@ PRESETS = {
         "num_bands": 8,
         "num_self_attention_heads": 8,
     },
-    # For films with their sound; a first guess, to be tuned: the patches of both, and the paper's dropout of films.
+    # For films with their sound: in front of each what stands in front of it alone, and the paper's dropout of films.
     "audio_video": {
         "input_shape": {"video": (16, 64, 64, 3), "audio": (96, 64, 1)},
         "num_classes": 10,
         "padding_mask": True,
         "modality_dropout": {"video": 0.3},
-        "patch_size": {"video": (2, 8, 8), "audio": 4},
+        "patch_size": {"video": (2, 8, 8)},
+        **_BEHIND_CONVOLUTIONS,
+        "stem": {"audio": "conv"},
         "positions": "fourier",
         "num_bands": 8,
-        "num_latents": 64,
-        "latent_dim": 128,
-        "num_blocks": 2,
-        "num_cross_attends": 2,
-        "num_cross_attention_heads": 4,
-        "cross_attention_head_dim": 32,
-        "num_self_attention_layers": 3,
         "num_self_attention_heads": 8,
     },
     # For films of any data set, whose shape and classes replace these: patches as in the paper's video models, on
@@ -109,15 +104,15 @@ PRESETS = {
         "num_cross_attention_heads": 4,
         "num_self_attention_heads": 8,
     },
-    # For clouds of points of any data set, whose shape and classes replace these: far lower frequencies than the
-    # paper's, which would make noise of noisy coordinates.
+    # For clouds of points of any data set, whose shape and classes replace these: far fewer and lower frequencies than
+    # the paper's, with which the model knows its training clouds by heart.
     "points": {
         "input_shape": {"points": (2048, 3)},
         "num_classes": 10,
         "padding_mask": True,
         "positions": "coordinates",
-        "num_bands": 16,
-        "max_resolution": 32,
+        "num_bands": 4,
+        "max_resolution": 8,
         **_FEW_LATENTS,
         "num_cross_attention_heads": 4,
         "num_self_attention_heads": 8,
@@ -162,7 +157,7 @@ def build_preset(preset, **overrides):
 
 def preset_arguments(preset, overrides):
     """Arguments of `build_classifier`: the preset's, some of them replaced. Patches take the place of a stem, and a
-    stem that of patches.
+    stem that of patches, of those modalities for which they are given.
 
     Raises:
         InputError: where the preset or an override is unknown, or one would change nothing beside the others.
@@ -174,14 +169,27 @@ def preset_arguments(preset, overrides):
     arguments = {**PRESETS[preset], **overrides}
     for name, other in (("patch_size", "stem"), ("stem", "patch_size")):
         if overrides.get(name) is not None and other not in overrides:
-            arguments[other] = None
+            arguments[other] = remaining_front(arguments.get(other), overrides[name], arguments["input_shape"])
     for name, (other, values) in NEEDS.items():
         require(
-            overrides.get(name) is None or arguments.get(other) in values,
+            overrides.get(name) is None or has_effect(name, beside=arguments.get(other)),
             f"`{name}` must be given with `{other}` {' or '.join(map(repr, values))} alone: it would change nothing",
             **{name: overrides.get(name), other: arguments.get(other)},
         )
     return arguments
+
+
+def remaining_front(front, chosen, input_shape):
+    """What stands in front of each modality, a setting or `{modality: setting}`, without those for which something else
+    was chosen to stand there; `{}` where nothing remains."""
+    modalities = input_shape if isinstance(input_shape, dict) else ["inputs"]
+    front, chosen = (one if isinstance(one, dict) else dict.fromkeys(modalities, one) for one in (front, chosen))
+    return {name: one for name, one in front.items() if one is not None and chosen.get(name) is None}
+
+
+def has_effect(name, *, beside):
+    """Whether an argument of `NEEDS` changes anything, beside such a value of the one that it needs."""
+    return any(value in NEEDS[name][1] for value in (beside.values() if isinstance(beside, dict) else [beside]))
 
 
 def modality_of(input_shape):

@@ -56,7 +56,11 @@ def permutation_arms(base, grids):
     rule = "'permutation' must be asked of a model that takes its inputs in their order"
     repair = "'imagenet' is the model of 'imagenet_permuted'."
     require(base.get("permute_seed") is None, rule, permute_seed=base.get("permute_seed"), repair=repair)
-    single = {"patch_size": 1} if base["stem"] else {}
+    single = {}
+    if isinstance(base["stem"], dict):  # of some modalities: patches of others stay
+        single = {"patch_size": {**(base["patch_size"] or {}), **dict.fromkeys(base["stem"], 1)}}
+    elif base["stem"]:
+        single = {"patch_size": 1}
     fourier = {"num_bands": base["num_bands"]}
     networks = {"Perceiver": Arm(single)}
     if base["positions"] not in ("coordinates", "learned"):  # those of a cloud are its data
@@ -74,10 +78,11 @@ def position_arms(base, grids):
     """No positions, learned ones, and Fourier features with more or fewer bands, up to other frequencies."""
     none = Arm({"positions": "none"})
     if base["positions"] == "coordinates":
-        resolution = base["max_resolution"]
-        arms = {f"{bands} bands": Arm({"num_bands": bands}) for bands in (16, 4, 64)}
+        bands, resolution = base["num_bands"], base["max_resolution"]
+        arms = {f"{k} bands": Arm({"num_bands": k}) for k in (bands, max(1, bands // 2), 4 * bands)}
         for factor, words in ((1 / 4, "a quarter of the"), (4, "four times the")):
-            arms[f"16 bands, {words} highest frequency"] = Arm({"num_bands": 16, "max_resolution": factor * resolution})
+            other = {"num_bands": bands, "max_resolution": factor * resolution}
+            arms[f"{bands} bands, {words} highest frequency"] = Arm(other)
         return {**arms, "none but the coordinates": none}
     longest = max(max(lengths) for lengths in grids.values())
     most = max(2, int(math.log2(longest)) - 1)  # as many bands as half the axis has elements

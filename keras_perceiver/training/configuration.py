@@ -12,6 +12,7 @@ from keras_perceiver.models.paper_presets import PAPER_MODELS, PAPER_PRESETS
 from keras_perceiver.models.presets import modality_of, paper_options, preset_arguments
 from keras_perceiver.training.recipes import RECIPES, Recipe
 from keras_perceiver.training.runs import OTHER_FOLDER
+from keras_perceiver.training.spaces import augmentation_names
 
 
 def resolved_preset(preset, base_recipe, network, data, options):
@@ -180,6 +181,14 @@ def resolved_recipe(source, overrides, base=None, preprocess=None):
     SpecAugment is of spectrograms, as in the paper: raw samples are not masked unless masks are asked for.
     """
     recipe = RECIPES[base or source.preset]
+    own = augmentation_names(source.modality)
+    for name, value in given(overrides).items():
+        others = [modality for modality in MODALITIES if name in augmentation_names(modality)]
+        require(
+            not others or name in own or value == getattr(recipe, name),
+            f"`{name}` must be given for data of {' or '.join(others)} alone: it would change nothing",
+            **{name: value, "data": source.modality},
+        )
     if given(preprocess).get("audio_input") == "raw":
         recipe = recipe.replaced(time_masks=0, frequency_masks=0)
     return recipe.resolved(len(source.splits["train"]), **overrides)

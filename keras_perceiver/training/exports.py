@@ -7,13 +7,15 @@ from keras_perceiver._files import write_atomically
 from keras_perceiver.export import export_litert, export_saved_model
 from keras_perceiver.export.shelf import marked_version
 from keras_perceiver.training.evaluate import reload_source
-from keras_perceiver.training.feeding import raw_examples
+from keras_perceiver.training.feeding import example_bytes, raw_examples
 from keras_perceiver.training.metrics import classification_metrics, multi_label_metrics
 from keras_perceiver.training.runs import Run
 
 FORMATS = ("saved_model", "litert")
 HELD_OUT = 7  # test examples that a SavedModel is compared on
-MEASURED = 1000  # test examples that a LiteRT file is measured on
+MEASURED = 1000  # test examples that a LiteRT file is measured on, and
+MEASURED_FLOPS = 6e12  # at most, with all of them together: about a minute on two cores, live
+MEASURED_BYTES = 2**29  # 512 MiB of these examples
 MARK = "export"  # a file among a run's checkpoints
 CALIBRATION = 200  # training examples from which "int8" learns ranges
 
@@ -61,7 +63,7 @@ def export_run(
     model = keras.models.load_model(run.model_path)
     if export_format == "saved_model":
         return export_model(model, source, config, metrics, shelf=shelf, licence=licence, xla=xla)
-    examples, labels = raw_examples(source, "test", MEASURED)
+    examples, labels = raw_examples(source, "test", _affordable(model, source, MEASURED))
     return export_litert(
         model,
         **_described(source, config, metrics, licence),
@@ -69,9 +71,22 @@ def export_run(
         quantize=quantize,
         examples=examples,
         figure=_figure(source, labels),
-        calibration=raw_examples(source, "train", CALIBRATION)[0] if quantize == "int8" else None,
+        calibration=_calibration(model, source) if quantize == "int8" else None,
         max_points_lost=max_points_lost,
     )
+
+
+def _calibration(model, source):
+    return raw_examples(source, "train", _affordable(model, source, CALIBRATION))[0]
+
+
+def _affordable(model, source, most):
+    """How many examples, at most so many, a model answers in a minute or so, and that fit into memory; `HELD_OUT` at
+    least."""
+    from keras_perceiver.inspection import describe_model  # which draws runs, and those import this module
+
+    by_time = MEASURED_FLOPS / describe_model(model).flops
+    return max(HELD_OUT, int(min(most, by_time, MEASURED_BYTES / example_bytes(source))))
 
 
 def export_once(run, model, source, config, metrics, *, shelf):

@@ -88,9 +88,13 @@ def steps_of_evaluation(source, split, clips=None):
 
 def evaluation_batch(source):
     """How many examples, or clips of them, are evaluated at once at most."""
+    return max(MIN_EVALUATION_BATCH, min(EVALUATION_BATCH, EVALUATION_BYTES // example_bytes(source)))
+
+
+def example_bytes(source):
+    """Bytes of one example, or clip of one, as it enters a served model."""
     arrays = MODALITIES[source.modality].served(source.example_shape).values()
-    size = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in arrays)
-    return max(MIN_EVALUATION_BATCH, min(EVALUATION_BATCH, EVALUATION_BYTES // size))
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in arrays)
 
 
 def raw_examples(source, split, count):

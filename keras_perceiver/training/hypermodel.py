@@ -9,7 +9,7 @@ from keras_perceiver._checks import given, require
 from keras_perceiver.data import steps_per_epoch
 from keras_perceiver.layers import FourierPositions
 from keras_perceiver.models import build_classifier
-from keras_perceiver.models.presets import NEEDS
+from keras_perceiver.models.presets import NEEDS, has_effect
 from keras_perceiver.training.configuration import check_names, configuration, resolved_recipe
 from keras_perceiver.training.recipes import PRECISIONS
 from keras_perceiver.training.resume import Position
@@ -154,7 +154,9 @@ class HyperPerceiver(keras_tuner.HyperModel):
         known, model = self.config["model"], model_at(point, self.config["model"])
         if known.get("max_resolution") is not None and model.get("max_resolution", known) is None:
             model["max_resolution"] = self._lengths(point)
-        useless = {name for name, (other, values) in NEEDS.items() if model.get(other, values[0]) not in values}
+        useless = {
+            name for name, (other, values) in NEEDS.items() if not has_effect(name, beside=model.get(other, values[0]))
+        }
         return {**model, **dict.fromkeys(useless)}, recipe_at(point)
 
     def _lengths(self, point):

@@ -13,6 +13,7 @@ from keras_perceiver.data import MODALITIES
 from keras_perceiver.layers import FourierPositions, Patches
 from keras_perceiver.models import build_encoder
 from keras_perceiver.models.encoder import NUM_COORDINATES
+from keras_perceiver.models.presets import remaining_front
 
 # Two names are not arguments of ours: from them and the one beside them an argument follows, so that any choice of both
 # is a legal model.
@@ -51,6 +52,7 @@ TOLD = 3  # values of a range that are not legal, in a message
 NO_AUGMENTATION = {"crop_min_area": 1.0}
 STRONGEST = {"flip_rate": 1.0, "cut_mix": 1.0, "rand_augment_magnitude": 10.0, "shift_rate": 0.99}
 STRONGEST |= {"color_jitter": 0.99, "scale_range": 0.99, "fade_share": 0.99}
+STRONGEST |= {"stretch_range": 0.99, "point_dropout": 0.99}
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,7 @@ def model_at(point, model):
     if chosen.get("patch_size", 0) is None:
         chosen.pop("patch_size")  # what stands in front stays as it is
     elif "patch_size" in chosen:
-        chosen["stem"] = None
+        chosen["stem"] = remaining_front(known["stem"], chosen["patch_size"], model["input_shape"])
     return chosen
 
 

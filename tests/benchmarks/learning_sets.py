@@ -1,11 +1,12 @@
 """Sets to learn from, as folders that `keras-perceiver train FOLDER` takes: `learning_sets.py solids FOLDER`.
 
-Real ones, copied from where they lie, beside a `labels.csv` with the split of those who made them:
+Published ones, copied from where they lie, beside a `labels.csv` with the split of those who made them:
 
-- `spoken_digits`: the Free Spoken Digit Dataset; recordings 0 to 4 of each speaker and digit are the test;
-- `shape_actions`: films of shapes that move in one of three ways; number 5 of each colour, shape and way is the test.
+- `spoken_digits`: the Free Spoken Digit Dataset, real recordings; 0 to 4 of each speaker and digit are the test;
+- `shape_actions`: synthetic films of shapes that move in one of three ways; number 5 of each colour, shape and way is
+  the test.
 
-Synthetic ones, made of real data or of nothing, with `train` and `test`, the same for the same seed:
+Made here, and so synthetic, of real data or of nothing, with `train` and `test`, the same for the same seed:
 
 - `lit_pixels`: the lit pixels of pictures in an .npz file (Fashion-MNIST) as points (x, y, brightness);
 - `solids`: clouds sampled from twelve families of parametric solids of random proportions, turned about z, with noise;
@@ -189,7 +190,8 @@ def main(arguments=None):
         if make in (spoken_digits, shape_actions):
             kind.add_argument("--folder", type=Path, required=True, help="where the set lies")
             continue
-        kind.add_argument("--seed", type=int, default=0)
+        if make is not lit_pixels:
+            kind.add_argument("--seed", type=int, default=0)
         if make is not solids:
             kind.add_argument(
                 "--images", type=Path, required=True, help=".npz file with x_train, y_train, x_test, y_test"

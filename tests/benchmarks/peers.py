@@ -32,6 +32,11 @@ from peer_models import BUILDERS, build_ours
 IMAGENET = {"latents": 512, "dim": 1024, "bands": 64, "blocks": 8, "layers": 6, "heads": 8, "classes": 1000}
 BUDGETS = {
     "full": {"cases": {"224x224, batch 1": (224, 1), "64x64, batch 8": (64, 8)}, "model": IMAGENET},
+    # Six layers of 64 latents of 128 channels for 128 examples: what a laptop trains.
+    "small": {
+        "cases": {"32x32, batch 128": (32, 128)},
+        "model": {"latents": 64, "dim": 128, "bands": 8, "blocks": 1, "layers": 6, "heads": 8, "classes": 10},
+    },
     "gpu": {"cases": {"224x224, batch 8": (224, 8)}, "model": IMAGENET},
     "tiny": {
         "cases": {"8x8, batch 2": (8, 2)},

@@ -98,6 +98,15 @@ def test_of_an_hour_no_more_is_decoded_than_a_minute():
     assert time.process_time() - began < 3
 
 
+def test_a_sound_in_very_many_frames_is_refused_and_not_decoded_for_minutes(monkeypatch):
+    monkeypatch.setattr(audio, "MAX_FRAMES", 7)
+    content = encoded(np.tile(TONE, 4), RATE, "flac")
+    with pytest.raises(InputError, match=r"more than 7 frames in the first 9 s"):
+        decode_audio(content, None, 9.0)
+    monkeypatch.undo()
+    assert len(decode_audio(content, None, 9.0)[0]) == 4 * len(TONE)
+
+
 def test_channels_are_cut_off_at_the_full_scale_before_they_are_averaged():
     loud = np.array([[1.5, -1.5, 0.5], [-0.5, 0.5, 0.25]], np.float32)
     np.testing.assert_array_equal(audio.average(loud), [0.25, -0.25, 0.375])

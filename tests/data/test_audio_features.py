@@ -123,6 +123,17 @@ def test_trimmed_sounds_do_not_depend_on_the_silence_around_them():
     np.testing.assert_array_equal(early["audio_padding_mask"], late["audio_padding_mask"])
 
 
+@pytest.mark.parametrize("behind", [0.9, np.inf, np.nan])
+@pytest.mark.parametrize("trim_threshold", [None, 0.05])
+def test_what_lies_behind_the_end_of_a_sound_is_not_looked_at(trim_threshold, behind):
+    tone = np.pad(SAMPLES[0, :900] + 0.4, (0, 1660))
+    other = np.where(np.arange(2560) < 1000, tone, behind).astype(np.float32)
+    make = preprocess_audio(SHAPE, trim_threshold=trim_threshold)
+    one, two = (make({"samples": samples, "length": np.int32(1000)}) for samples in (tone, other))
+    np.testing.assert_array_equal(one["audio"], two["audio"])
+    np.testing.assert_array_equal(one["audio_padding_mask"], two["audio_padding_mask"])
+
+
 def test_fades_are_drawn_from_the_seed_and_end_where_the_sound_ends():
     example = {"samples": tf.fill((4000,), tf.constant(16384, tf.int16)), "length": tf.constant(2000)}
     augment = augment_audio(SHAPE, fade_share=0.5)

@@ -13,6 +13,7 @@ EXAMPLE = {"points": tf.constant(POINTS), "points_padding_mask": tf.constant(np.
 
 def augmented(seed=(1, 2), **settings):
     found = augment_points(**settings)(EXAMPLE, tf.constant(seed))
+    assert found.keys() == EXAMPLE.keys()
     np.testing.assert_array_equal(found["points_padding_mask"], EXAMPLE["points_padding_mask"])
     np.testing.assert_array_equal(found["points"][:, 3:], POINTS[:, 3:])  # features stay
     return found["points"].numpy()[:, :3]
@@ -28,6 +29,41 @@ def test_each_point_is_scaled_by_a_factor_of_its_own():
     assert 0.99 <= factors.min() < 0.9905
     assert 1.0095 < factors.max() <= 1.01
     assert abs(factors.mean() - 1) < 1e-3
+
+
+def test_a_stretch_has_one_factor_for_each_axis_as_often_above_one_as_below():
+    found = []
+    for number in range(200):
+        factors = augmented((5, number), stretch_range=1 / 3) / POINTS[:, :3]
+        np.testing.assert_allclose(factors, factors[:1] * np.ones((len(POINTS), 1)), rtol=1e-5)
+        found.append(factors[0])
+    found = np.log2(found) / np.log2(1.5)  # in [-1, 1]
+    assert np.abs(found).max() <= 1 + 1e-4
+    counts = np.histogram(found, bins=4, range=(-1.0001, 1.0001))[0]
+    assert counts.min() >= 120  # of 150, 10.6 is one standard deviation
+    assert np.abs(np.corrcoef(found.T) - np.eye(3)).max() < 0.25  # each axis its own
+
+
+def test_dropped_points_are_a_share_that_differs_from_cloud_to_cloud():
+    augment, shares, last = augment_points(point_dropout=0.75), [], None
+    for number in range(200):
+        found = augment(EXAMPLE, tf.constant((3, number)))
+        np.testing.assert_array_equal(found["points"], POINTS)
+        kept = found["points_padding_mask"].numpy()
+        assert not kept[907:].any()  # what is padded does not come back
+        assert last is None or (kept != last).any()
+        shares.append(1 - kept[:907].mean())
+        last = kept
+    assert np.histogram(shares, bins=3, range=(0, 0.78))[0].min() >= 45  # uniform in [0, 0.75]: 67 each
+    assert max(shares) > 0.65
+
+
+def test_the_last_point_is_never_dropped():
+    one = {"points": tf.zeros((4, 3)), "points_padding_mask": tf.constant([False, True, False, False])}
+    augment = augment_points(point_dropout=0.99)
+    for number in range(50):
+        kept = augment(one, tf.constant((0, number)))["points_padding_mask"]
+        np.testing.assert_array_equal(kept, [False, True, False, False])
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -51,11 +87,13 @@ def test_jitter_has_the_given_scale_of_real_points():
 
 
 def test_it_is_a_function_of_the_seed_inside_map_too():
-    augment = augment_points(scale_range=0.01, rotation_axis="y", jitter_std=0.01)
+    augment = augment_points(scale_range=0.01, stretch_range=0.3, rotation_axis="y", jitter_std=0.01, point_dropout=0.5)
     seeds = [tf.constant([3, n]) for n in range(5)]
     inside = tf.data.Dataset.from_tensor_slices(seeds).map(lambda seed: augment(EXAMPLE, seed), num_parallel_calls=5)
     for found, seed in zip(inside, seeds, strict=True):
-        np.testing.assert_allclose(found["points"], augment(EXAMPLE, seed)["points"], atol=1e-5)
+        expected = augment(EXAMPLE, seed)
+        np.testing.assert_allclose(found["points"], expected["points"], atol=1e-5)
+        np.testing.assert_array_equal(found["points_padding_mask"], expected["points_padding_mask"])
     assert len({found["points"].numpy().tobytes() for found in inside}) == 5
 
 
@@ -64,3 +102,7 @@ def test_settings_are_checked():
         augment_points(rotation_axis="w")
     with pytest.raises(InputError, match=r"`scale_range` must be a number in \[0, 1\)"):
         augment_points(scale_range=1.0)
+    with pytest.raises(InputError, match=r"`stretch_range` must be a number in \[0, 1\)"):
+        augment_points(stretch_range=1.0)
+    with pytest.raises(InputError, match=r"`point_dropout` must be a number in \[0, 1\)"):
+        augment_points(point_dropout=1.0)

@@ -181,6 +181,13 @@ BAD = {
     "faces without area": (as_off(SOLID, [[0, 1, 1], [2, 2, 2]]), ".off", "must have an area"),
     "an index out of range": (as_off(SOLID, [[0, 1, 4]]), ".off", "outside the range"),
     "a negative index": (as_ply(SOLID, [[0, 1, -1]], "<"), ".ply", "does not exist"),
+    "an OBJ's index of zero": (as_obj(SOLID, [[0, 1, 2]]).replace(b"f 1 ", b"f 0 "), ".obj", "must begin at 1"),
+    "an OBJ's index before the first": (as_obj(SOLID, []) + b"f -1 -2 -9\n", ".obj", "must begin at 1"),
+    "a text of too many lines": (
+        (HEADER.format("ascii", 2) + "0 0 0\n" * (2**22 + 1)).encode(),
+        ".ply",
+        "more than the 4,194,304 lines",
+    ),
     "an OBJ's index out of range": (as_obj(SOLID, [[0, 1, 4]]), ".obj", "out of bounds"),
     "coordinates beyond float32": (npy(np.eye(3) * 1e200), ".npy", "of a size between"),
     "two columns": (b"1 2\n3 4", ".xyz", "at least three coordinates"),
@@ -218,6 +225,18 @@ def test_headers_that_are_made_to_take_long_do_not(content, extension):
     with pytest.raises(InputError):
         load_cloud(content, extension)
     assert time.process_time() - began < 5
+
+
+def test_indices_of_an_obj_may_count_back_from_their_line():
+    """Of a vertex, a texture and a normal, each from how many of its kind stand before the face."""
+    far = SOLID + 9
+    parts = (
+        b"vt 0 0\n" + as_obj(SOLID, []) + b"vn 0 0 1\nf -4/-1/-1 -3/-1/-1 -2/-1/-1 \n  f 1 -3 -1\n" + as_obj(far, [])
+    )
+    cloud = load_cloud(parts + b"f -4 -3 -1\n", ".obj")
+    corners = cloud.points[cloud.faces] - cloud.points[cloud.faces[0, 0]]
+    expected = np.array([SOLID[[0, 1, 2]], SOLID[[0, 1, 3]], far[[0, 1, 3]]]) - SOLID[0]
+    np.testing.assert_allclose(corners, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize(

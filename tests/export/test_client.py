@@ -120,7 +120,14 @@ def test_a_server_that_is_not_there_is_said_within_the_deadline():
 
 
 def test_what_cannot_be_asked_is_refused_before_it_is_sent(double):
-    for server in ("127.0.0.1", "ftp://127.0.0.1:80", "127.0.0.1:many", "http://127.0.0.1:80/v1"):
+    for server in (
+        "127.0.0.1",
+        "ftp://127.0.0.1:80",
+        "127.0.0.1:many",
+        "http://127.0.0.1:80/v1",
+        "[::1:8500",
+        "//[a]:1",
+    ):
         with pytest.raises(InputError, match="`server` must be HOST:PORT"):
             ServedModel(server, "animals")
     model, spoilt = ServedModel(double.address, "animals"), images(2)
@@ -173,6 +180,9 @@ def test_a_server_may_have_any_version_so_those_on_the_shelf_must_name_the_same_
     ):
         SavedClassifier(home, server=double.address)
     assert SavedClassifier(home / "1", server=double.address).logits(pictures).shape == (1, 3)
+    assert double.requests[-1].model_spec.version.value == 1  # whichever is the highest that the server has
+    with pytest.raises(InputError, match=r"`inputs` must hold image.*missing=\['image'\]"):
+        SavedClassifier(home / "1").logits({"picture": pictures})
 
 
 def test_an_answer_that_breaks_off_is_asked_for_again_and_then_given_up(half_closed):

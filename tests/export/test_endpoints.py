@@ -317,6 +317,19 @@ def test_no_example_is_answered_by_nothing_and_one_that_is_not_finite_by_what_is
                 ask({**examples, name: tf.constant(turned)})
 
 
+@pytest.mark.parametrize("modality", ["audio", *thorough("audio_video")])
+def test_a_length_below_zero_is_none_and_one_beyond_the_window_all_of_it(modality):
+    shape, settings = SHAPES[modality]
+    model = small_classifier(input_shape=MODALITIES[modality].input_shape(shape, **settings), padding_mask=True)
+    served = Served(model, modality=modality, shape=shape, settings=settings)
+    examples = {name: np.repeat(x[:1], 5, axis=0) for name, x in served.noise(1).items()}
+    examples["length"] = np.array([-3, 0, 640, 1280, 99_999], np.int32)
+    logits = served.module()[1]["serving_default"]({n: tf.constant(x) for n, x in examples.items()})["logits"].numpy()
+    assert np.isfinite(logits).all()
+    np.testing.assert_allclose(logits[[0, 4]], logits[[1, 3]], rtol=1e-5)
+    assert np.abs(np.diff(logits[1:4], axis=0)).max(axis=1).min() > 1e-3
+
+
 @pytest.mark.parametrize(("count", "compiled"), [(0, 1), (1, 1), (2, 4), (4, 4), (5, 16), (16, 16), (17, 32), (40, 48)])
 def test_batches_are_filled_up_to_the_few_sizes_that_xla_compiles(count, compiled):
     assert endpoints._compiled_size(tf.constant(count)) == compiled

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 import subprocess
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.cli import app
-from keras_perceiver.export import client, write_serving_config
+from keras_perceiver.export import client, parse_versions, write_serving_config
 from keras_perceiver.export.batching import derive_batching
 from keras_perceiver.export.endpoints import XLA
 from keras_perceiver.export.loaded_versions import Loaded, choose_versions
@@ -215,7 +216,12 @@ def test_the_probe_asks_for_every_model_by_its_stable_version(shelf, rest_status
     write_serving_config(shelf, root=str(shelf))
     service = yaml.safe_load((shelf / "compose.yaml").read_text())["services"]["serving"]
     kind, *command = service["healthcheck"]["test"]
-    command[-1] = command[-1].replace("/8501", f"/{rest_status.port}")
+    assert not any(re.search(r"(?<!\$)(\$\$)*\$(?!\$)", part) for part in command)  # Compose would look for a variable
+    command[-1] = command[-1].replace("$$", "$").replace("/8501", f"/{rest_status.port}")
+    *_, deployment = yaml.safe_load_all((shelf / "kubernetes.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    of_kubernetes = container["readinessProbe"]["exec"]["command"]  # where nothing is put in place of `$name`
+    assert [part.replace("/8501", f"/{rest_status.port}") for part in of_kubernetes] == command
     assert kind == "CMD"
     paths = [f"/v1/models/{name}/labels/stable/metadata" for name in ("animals", "plants")]
     assert subprocess.run(command, timeout=20).returncode == 0
@@ -228,6 +234,29 @@ def test_the_probe_asks_for_every_model_by_its_stable_version(shelf, rest_status
     write_serving_config(shelf, root=str(shelf))
     assert subprocess.run(command, timeout=20).returncode == 0
     assert rest_status.asked == paths[:1]
+
+
+def test_what_can_be_done_next_is_written_down_and_can_be_done(shelf):
+    """Forward to version 2 and back, each time by the command that SERVING.md names."""
+
+    def commands():
+        lines = (shelf / "SERVING.md").read_text().splitlines()
+        return [line.partition("    #")[0] for line in lines if line.startswith("keras-perceiver serve-config")]
+
+    write_serving_config(shelf)
+    assert commands() == []  # the newest is loaded at first
+    (shelf / "models.config").unlink()
+    shutil.move(shelf / "animals" / "2", shelf / ".elsewhere")
+    write_serving_config(shelf)
+    shutil.move(shelf / ".elsewhere", shelf / "animals" / "2")
+    write_serving_config(shelf)
+    for option, others in (("--canary", []), ("--stable", ["--retire"]), ("--stable", ["--retire"])):
+        found = [command.split()[2:] for command in commands()]
+        assert [words[2] for words in found] == [option, *others]
+        assert all(words[:2] == ["--shelf", str(shelf)] for words in found)
+        _, _, option, step = found[0]
+        write_serving_config(shelf, **{option.removeprefix("--"): parse_versions(option, [step])})
+    assert "| `animals` | 1, 2 | `stable` 1 | 1, 2 |" in (shelf / "SERVING.md").read_text()
 
 
 def test_what_a_running_server_does_not_read_again_is_said(shelf):

@@ -44,6 +44,16 @@ def test_each_layer_of_a_stem_halves_every_axis_and_doubles_the_channels():
     assert model.get_layer("inputs_stem_2").output.shape == (None, 2, 4, 22)
 
 
+def test_each_modality_has_what_is_given_for_it_in_front():
+    """Convolutions before the sound alone, patches before the film, single elements of the third."""
+    shapes = {"audio": (8, 6, 1), "video": (4, 6, 3), "text": (5, 2)}
+    model = build(shapes, stem={"audio": "conv"}, stem_channels=7, patch_size={"video": 2}, positions="none")
+    names = {layer.name for layer in model.layers}
+    assert {name for name in names if "stem" in name or "patches" in name} == {"audio_stem_1", "video_patches"}
+    contents = {tensor.shape[1:] for tensor in model.get_layer("modality_encoding").input}
+    assert contents == {(4, 3, 7), (2, 3, 2 * 2 * 3), (5, 2)}
+
+
 @pytest.mark.parametrize("length", [5, 6])
 def test_what_is_padded_has_no_influence_behind_a_stem_nor_has_how_much(length):
     """Two sounds, of which the second ends earlier: it is the same in a shorter array, whatever lies behind it."""
@@ -74,7 +84,10 @@ def test_what_is_padded_has_no_influence_behind_a_stem_nor_has_how_much(length):
         ({"stem": "conv", "num_stem_layers": 0}, "`num_stem_layers` must be"),
         ({"patch_size": 3}, r"must divide the static length of every axis. Received: patch_size=3, axes=\(4, 10\)"),
         ({"patch_size": 2, "stem": "conv"}, "must not both be given"),
+        ({"patch_size": 2, "stem": {"inputs": "conv"}}, "must not both be given for a modality.*modality='inputs'"),
         ({"stem": "cnov"}, "Did you mean 'conv'"),
+        ({"stem": {"inputs": "cnov"}}, "Did you mean 'conv'"),
+        ({"stem": {"image": "conv"}}, "`modality` must be one of 'inputs'"),
         ({"patch_size": {"image": 2}}, "`modality` must be one of 'inputs'"),
     ],
 )

@@ -9,7 +9,7 @@ from layer_checks import shapes_only
 from keras_perceiver import build_encoder, build_preset
 from keras_perceiver._checks import InputError
 from keras_perceiver.models import PRESETS, PROVENANCE
-from keras_perceiver.models.presets import modality_of, paper_options
+from keras_perceiver.models.presets import modality_of, paper_options, preset_arguments
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -38,6 +38,26 @@ def test_patches_take_the_place_of_a_stem_unless_both_are_asked_for():
     names = [layer.name for layer in build_preset("video", stem="conv").layers]
     assert "inputs_stem_1" in names
     assert "inputs_patches" not in names
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({}, ({"audio": "conv"}, {"video": (2, 8, 8)})),
+        ({"patch_size": {"video": 4}}, ({"audio": "conv"}, {"video": 4})),
+        ({"patch_size": {"video": 4, "audio": 2}}, ({}, {"video": 4, "audio": 2})),
+        ({"patch_size": 4}, ({}, 4)),
+        ({"stem": {"video": "conv"}}, ({"video": "conv"}, {})),
+        ({"stem": {"video": None}}, ({"video": None}, {"video": (2, 8, 8)})),
+        ({"stem": "conv"}, ("conv", {})),
+        ({"stem_channels": 32}, ({"audio": "conv"}, {"video": (2, 8, 8)})),
+    ],
+)
+def test_of_several_modalities_those_alone_change_what_stands_in_front_for_which_something_is_given(
+    overrides, expected
+):
+    arguments = preset_arguments("audio_video", overrides)
+    assert (arguments["stem"], arguments["patch_size"]) == expected
 
 
 def test_an_override_that_is_not_known_is_refused_with_the_nearest_name():
@@ -123,7 +143,7 @@ def test_names_that_are_not_known_are_refused():
         ),
         ({"positions": "learned", "max_resolution": 3}, "`max_resolution` must be given with .*positions='learned'"),
         ({"position_channels": 7}, "`position_channels` must be given with `positions` 'learned' alone"),
-        ({"patch_size": 2, "num_stem_layers": 1}, "`num_stem_layers` must be given with `stem` 'conv'.*stem=None"),
+        ({"patch_size": 2, "num_stem_layers": 1}, "`num_stem_layers` must be given with `stem` 'conv'.*stem={}"),
         ({"patch_size": 2, "stem": "conv"}, "`patch_size` and `stem` must not both be given"),
         ({"num_cross_attends": 3}, "`num_cross_attends` must be at most `num_blocks`"),
     ],

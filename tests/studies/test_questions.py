@@ -52,7 +52,10 @@ def test_each_network_is_permuted_and_nothing_else_changes():
         "pointnet",
         "transformer",
     }
-    assert {arm.network for arm in arms_of("permutation", "audio_video").values()} == {"perceiver"}
+    both = arms_of("permutation", "audio_video").values()
+    assert {arm.network for arm in both} == {"perceiver"}
+    for arm in both:  # no convolution looks at neighbours of the sound; what is moved of a film is its patches
+        assert arm.model["patch_size"] == {"video": (2, 8, 8), "audio": 1}
     for name, arm in arms.items():
         if name.endswith(", permuted"):
             other = arms[name.removesuffix(", permuted")]
@@ -63,6 +66,18 @@ def test_each_network_is_permuted_and_nothing_else_changes():
             assert arm.model["patch_size"] == 1  # no convolution sees the neighbours
         else:
             assert arm.model["num_bands"] == PRESETS["image"]["num_bands"]
+
+
+def test_of_clouds_bands_and_highest_frequency_go_up_and_down_from_those_of_the_preset():
+    arms = {name: arm.model for name, arm in arms_of("positions", "points").items()}
+    assert arms == {
+        "4 bands": {"num_bands": 4},
+        "2 bands": {"num_bands": 2},
+        "16 bands": {"num_bands": 16},
+        "4 bands, a quarter of the highest frequency": {"num_bands": 4, "max_resolution": 2},
+        "4 bands, four times the highest frequency": {"num_bands": 4, "max_resolution": 32},
+        "none but the coordinates": {"positions": "none"},
+    }
 
 
 def test_bands_reach_the_nyquist_frequency_of_each_axis():

@@ -1,11 +1,13 @@
 """What `export_run` passes on: which examples an export is measured with and learns from, and which options fit."""
 
+import keras
 import numpy as np
 import pytest
 
 from keras_perceiver import training
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import load_source
+from keras_perceiver.inspection import describe_model
 from keras_perceiver.training import exports
 
 
@@ -38,6 +40,20 @@ def test_a_litert_file_is_measured_on_test_examples_and_int8_learns_from_trainin
     learned = passed["calibration"]["image"]
     assert len(learned) == exports.CALIBRATION
     assert are_of("train", learned)
+
+
+def test_a_model_that_takes_seconds_and_examples_that_are_large_are_measured_fewer_times(passed, tiny_run, monkeypatch):
+    """So that a minute and half a gigabyte are enough; and never on fewer than a SavedModel."""
+    one = describe_model(keras.models.load_model(tiny_run.folder / "model.keras")).flops
+    for name, value, count in (
+        ("MEASURED_FLOPS", 23.5 * one, 23),
+        ("MEASURED_BYTES", 29 * 8 * 8 * 4, 23),  # beside the former
+        ("MEASURED_BYTES", 11 * 8 * 8 * 4, 11),
+        ("MEASURED_FLOPS", one, exports.HELD_OUT),
+    ):
+        monkeypatch.setattr(exports, name, value)
+        training.export_run(tiny_run.folder, export_format="litert", quantize="int8")
+        assert len(passed["examples"]["image"]) == len(passed["calibration"]["image"]) == count
 
 
 def test_a_saved_model_is_compared_on_test_examples_with_what_was_asked_for(passed, tiny_run, tmp_path):

@@ -81,8 +81,8 @@ def test_the_default_point_is_the_librarys_default_and_every_value_is_legal(name
     assert (legal, left_out) == (choices, {})
     default = {name: one.default for name, one in choices.items()}
     changed = {key: value for key, value in model_at(default, model).items() if value != json_form(model.get(key))}
-    # What a preset leaves to the function has that function's default: shared weights, no patches.
-    assert {key: value for key, value in changed.items() if key in model or value not in (None, True)} == {}
+    # What a preset leaves to the function has that function's default: shared weights, no patches, no stem.
+    assert {key: value for key, value in changed.items() if key in model or value not in (None, True, {})} == {}
     assert recipe.replaced(**recipe_at(default)) == recipe
     assert set(space) <= set(point_of(model, recipe))
 

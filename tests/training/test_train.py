@@ -214,6 +214,11 @@ def test_raw_sounds_are_not_masked_unless_masks_are_asked_for():
         ({"network": "pointnet"}, "a cloud of points.*There are other networks for it: perceiver, resnet18"),
         ({"preset": "points"}, "`preset` must be a model for the modality .*takes='points', data='image'"),
         ({"preset": "audioset_audio_video"}, "takes='audio_video', data='image'"),
+        (
+            {"recipe": {"point_dropout": 0.5}},
+            "`point_dropout` must be given for data of points alone: it would change nothing.*data='image'",
+        ),
+        ({"recipe": {"time_masks": 2}}, "`time_masks` must be given for data of audio or audio_video alone"),
     ],
 )
 def test_names_that_are_not_known_or_do_not_fit_are_refused(tmp_path, arguments, rule):

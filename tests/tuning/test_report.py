@@ -8,8 +8,10 @@ import pytest
 from keras_perceiver.data import Source, Split, load_source
 from keras_perceiver.data.points import points_dtype
 from keras_perceiver.models import build_classifier
+from keras_perceiver.models.presets import preset_arguments
 from keras_perceiver.training import HyperPerceiver, with_settings
 from keras_perceiver.training.configuration import configuration
+from keras_perceiver.training.spaces import model_at
 from tests.tiny import TINY_MODEL
 from tuning.report import best_settings
 from tuning.results import TrialResult
@@ -56,6 +58,22 @@ def test_patches_take_the_place_of_a_stem_that_was_given(digits, tmp_path):
         built, _ = trained(hyper, {"patch_size": patch_size}, {"model": model}, tmp_path)
         names[patch_size] = {layer.name for layer in built.layers} & {"inputs_stem_1", "inputs_patches"}
     assert names == {"null": {"inputs_stem_1"}, "2": {"inputs_patches"}}
+
+
+def test_patches_take_the_place_of_a_stem_of_their_own_modality_alone():
+    model = {"input_shape": {"audio": (8, 8, 1), "video": (4, 8, 8, 3)}, "stem": {"audio": "conv"}}
+    assert model_at({"patch_size": {"video": 2}}, model) == {"patch_size": {"video": 2}, "stem": {"audio": "conv"}}
+    assert model_at({"patch_size": {"video": 2, "audio": 4}}, model)["stem"] == {}
+    both = model_at({"patch_size": {"video": 2}}, {**model, "stem": "conv"})
+    assert both == {"patch_size": {"video": 2}, "stem": {"audio": "conv"}}
+
+
+def test_a_trial_without_a_stem_is_trained_without_the_stem_of_the_preset():
+    """Patches were given for both modalities, so nothing else stands before the sound where a point has none for it."""
+    given = preset_arguments("audio_video", {"patch_size": {"video": (2, 8, 8), "audio": 4}})
+    chosen = model_at({"patch_size": {"video": (2, 8, 8)}}, given)
+    built = preset_arguments("audio_video", {"patch_size": {"video": (2, 8, 8), "audio": 4}, **chosen})
+    assert (built["stem"], built["patch_size"]) == ({}, {"video": (2, 8, 8)})
 
 
 def test_null_of_the_recipe_is_none_where_another_value_was_given(points, tmp_path):

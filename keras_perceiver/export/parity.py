@@ -23,6 +23,9 @@ BATCH_SIZES = (1, 2, 4)  # of the examples that are compared, one batch after th
 LARGE_BATCH_SIZES = (1, 2)  # of a model that is large
 LIVE_BATCH = 32  # examples that the live model is given at once: bounds memory
 REPORT = "parity.json"  # beside the artefact
+# Latents may differ by so many times as much as what is made of their mean: of thousands of numbers the one that is
+# rounded worst is looked at. Of two trained models it was off by 1.1e-5 and 1.2e-5, their logits by 2.7e-6 and 2.0e-6.
+LATENTS, MORE_FOR_LATENTS = ("latent_array", "latent_mean"), 10
 
 
 class FreshProcess:
@@ -120,7 +123,8 @@ def compare(artefact_format, folder, served, examples, tolerance, batch_sizes):
         folder: of the artefact.
         served: `Served`, the live model.
         examples: `{input: (n, ..)}` raw examples; `from_bytes` is asked about files that are made of them.
-        tolerance: of the largest difference of an output, as a share of its largest value.
+        tolerance: of the largest difference of an output, as a share of its largest value; latents have
+            `MORE_FOR_LATENTS` times as much.
         batch_sizes: `{endpoint: sizes}`, one batch after the other, of the first examples.
 
     Returns:
@@ -138,10 +142,15 @@ def compare(artefact_format, folder, served, examples, tolerance, batch_sizes):
         }
         for endpoint, sizes in batch_sizes.items()
     }
-    relative = [difference["relative"] for outputs in found.values() for difference in outputs.values()]
+    passed = [
+        difference["relative"] <= tolerance * (MORE_FOR_LATENTS if name in LATENTS else 1)  # NaN is not
+        for outputs in found.values()
+        for name, difference in outputs.items()
+    ]
     report = {
-        "passed": bool(np.all(np.isfinite(relative)) and max(relative) <= tolerance),
+        "passed": all(passed),
         "tolerance": tolerance,
+        "latent_tolerance": MORE_FOR_LATENTS * tolerance,
         "batch_sizes": {endpoint: list(sizes) for endpoint, sizes in batch_sizes.items()},
         "runtime": runtime,
         "endpoints": found,
@@ -208,8 +217,8 @@ def require_parity(report, what):
         for name, difference in outputs.items()
     )
     raise InputError(
-        f"{what} must answer as the live model does, to {report['tolerance']:.0e} of the largest value, and was "
-        f"removed. Largest differences: {figures}."
+        f"{what} must answer as the live model does, to {report['tolerance']:.0e} of the largest value "
+        f"({report['latent_tolerance']:.0e} of latents), and was removed. Largest differences: {figures}."
     )
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import resource
 import struct
 import types
@@ -175,17 +176,26 @@ def test_what_lies_beside_the_graph_says_what_it_is(exported):
         assert part in card
 
 
-def test_an_export_that_answers_otherwise_is_removed(tmp_path, monkeypatch):
-    """The live model's answers are moved by a thousandth: the gate must see it, and leave nothing behind."""
+@pytest.mark.parametrize(
+    ("endpoint", "output", "moved_by"),
+    [("embed", "latent_mean", 1e-3), ("serving_default", "logits", 3e-5), ("embed", "latent_array", 3e-5)],
+)
+def test_an_export_that_answers_otherwise_is_removed(endpoint, output, moved_by, tmp_path, monkeypatch):
+    """The live model's answers are moved: the gate must see it, and leave nothing behind; of latents it sees less."""
     real = parity.expected_answers
 
     def moved(served, inputs):
         answers = real(served, inputs)
-        answers["embed"]["latent_mean"] = answers["embed"]["latent_mean"] * 1.001
-        return answers
+        return {**answers, endpoint: answers[endpoint] | {output: answers[endpoint][output] * (1 + moved_by)}}
 
     monkeypatch.setattr(parity, "expected_answers", moved)
-    with pytest.raises(InputError, match=r"must answer as the live model does.*embed latent_mean 1\.0e-03"):
+    if output == "latent_array":
+        export = export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
+        assert re.search(r"of latents [23]\.\de-05, 1e-04 may be", export.lines()[0])
+        return
+    with pytest.raises(
+        InputError, match=rf"as the live model does.*{endpoint} {output} {moved_by:.1e}".replace("+", ".")
+    ):
         export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
     assert list((tmp_path / "animals").iterdir()) == []
 

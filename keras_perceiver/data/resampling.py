@@ -7,9 +7,8 @@ import tensorflow as tf
 # The filter of FFmpeg's resampler, which the reader of sounds uses: taps at the lower rate, share of its band that
 # passes, shape of the Kaiser window.
 TAPS, CUTOFF, BETA = 32, 0.97, 9.0
-MOST_WEIGHTS = (
-    2**22
-)  # 32 MiB while they are made; two rates with next to no common divisor need a filter of their own for every sample
+# Two rates with next to no common divisor need a filter of their own for every sample: 32 MiB while they are made.
+MOST_WEIGHTS = 2**22
 
 
 def resample(sound, own_rate, rate):

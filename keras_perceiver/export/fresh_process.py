@@ -58,8 +58,8 @@ def litert(folder, threads):
     import ai_edge_litert
     from ai_edge_litert.interpreter import Interpreter
 
-    threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    interpreter = Interpreter(model_path=os.path.join(folder, "model.tflite"), num_threads=threads)
+    of_all = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    interpreter = Interpreter(model_path=os.path.join(folder, "model.tflite"), num_threads=threads or of_all)
 
     def endpoint(name):
         runner = interpreter.get_signature_runner(name)

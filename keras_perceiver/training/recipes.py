@@ -296,7 +296,7 @@ RECIPES = {
     ),
     "audio_video": Recipe(
         epochs=100,
-        batch_size=32,
+        batch_size=64,
         **_OURS,
         crop_min_area=0.6,
         color_jitter=0.2,

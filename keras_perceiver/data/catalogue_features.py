@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_perceiver._checks import InputError, require
-from keras_perceiver.data import audio, points
+from keras_perceiver.data import audio, point_files, points
 from keras_perceiver.data.images import read_image, scan_image
 
 MESH = {"vertices", "faces"}  # parts of a feature that is a mesh
@@ -87,7 +87,7 @@ def _read_frames(frames, feature, shape):
 def _mesh(parts):
     vertices, faces = np.asarray(parts["vertices"], np.float64), np.asarray(parts["faces"], np.int64)
     try:
-        return points.checked(points.Cloud(vertices, faces if len(faces) else None))
+        return point_files.checked(point_files.Cloud(vertices, faces if len(faces) else None))
     except (ValueError, IndexError) as error:
         raise InputError(f"A mesh must be one that can be used. {error}") from error
 

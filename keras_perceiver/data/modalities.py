@@ -13,6 +13,7 @@ from keras_perceiver.data import (
     films,
     images,
     point_augmentation,
+    point_files,
     points,
     video,
     video_windows,
@@ -218,7 +219,7 @@ MODALITIES = {
     ),
     "points": Modality(
         name="points",
-        extensions=points.EXTENSIONS,
+        extensions=point_files.EXTENSIONS,
         scan=points.scan_points,
         read=points.read_points,
         choose_shape=points.choose_points_shape,

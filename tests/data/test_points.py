@@ -13,11 +13,10 @@ from fuzz_points import SOLID, TETRAHEDRON, as_obj, as_off, as_ply, as_stl, vali
 from matplotlib.figure import Figure
 
 from keras_perceiver._checks import InputError
+from keras_perceiver.data.point_files import MAX_ARRAY_BYTES, load_cloud
 from keras_perceiver.data.points import (
-    MAX_ARRAY_BYTES,
     choose_points_shape,
     draw_points,
-    load_cloud,
     points_notes,
     preprocess_points,
     read_points,

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_perceiver._checks import InputError, require
-from keras_perceiver.data.points import load_cloud
+from keras_perceiver.data.point_files import load_cloud
 from keras_perceiver.data.reports import some_of
 
 CLASSES = {

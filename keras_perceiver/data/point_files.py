@@ -1,0 +1,240 @@
+"""Files of meshes and clouds of points -> `Cloud`.
+
+`trimesh` reads OFF, PLY, OBJ and STL, NumPy the rest. Files may be anybody's: time and memory for one are bounded.
+"""
+
+import hashlib
+import io
+import logging
+import math
+import os
+import re
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.data.files import open_regular
+
+MESHES = (".off", ".ply", ".obj", ".stl")
+EXTENSIONS = (*MESHES, ".xyz", ".npy", ".npz")
+MAX_FILE_BYTES = 2**26  # 64 MiB: text takes up to twenty times its size while trimesh reads it
+MAX_LINES = 2**22  # of text, each of which takes some 170 bytes however short it is
+MAX_ARRAY_BYTES = 2**28  # 256 MiB of an array as it is held, in float64: small files may unpack to large ones
+MAX_HEADER_BYTES = 2**14  # of an array
+MIN_SCALE = 1e-30  # of coordinates about their mean: below it, and above its inverse, float32 has too few digits
+
+# How many elements the header of a file promises. Every expression takes linear time, whatever stands in the file: a
+# comment ends at its line, and of PLY only the header is looked at.
+OFF_COUNTS = re.compile(rb"\A\s*(?:#[^\n]*\n\s*)*[A-Z]*OFF\s*(?:#[^\n]*\n\s*)*(?P<vertex>\d+)\s+(?P<face>\d+)")
+PLY_TEXT = re.compile(rb"^format\s+ascii\b", re.MULTILINE)
+OBJ_RELATIVE = re.compile(rb"^[ \t]*f[ \t](?:[^\n]*[ \t/])?(?:-|0+(?![\d.]))", re.MULTILINE)
+PLY_ELEMENT = re.compile(rb"^element\s+(?P<kind>\w+)\s+(?P<count>\d+)", re.MULTILINE)
+# What divides a text file into parts, each of which trimesh would compare with all before it.
+PARTS = {
+    ".obj": re.compile(rb"^[ \t]*(?:mtllib|usemtl|o|g|s)\b[^\n]*", re.MULTILINE),
+    ".stl": re.compile(rb"^[ \t]*endsolid\b[^\n]*\n\s*solid\b[^\n]*\n", re.MULTILINE | re.IGNORECASE),
+}
+
+# trimesh says there what it could not load beside a shape, such as pictures, which are not asked for.
+logging.getLogger("trimesh").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points (n, 3 + e) float64 and, for a mesh, its triangles (f, 3), indices of points; None for a cloud."""
+
+    points: np.ndarray
+    faces: np.ndarray | None = None
+
+    def digest(self):
+        """A hash of what was decoded."""
+        digest = hashlib.blake2b(repr(self.points.shape).encode(), digest_size=16)
+        for array in (self.points, self.faces):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+
+def load_cloud(file, extension=None, name=None):
+    """Reads a mesh or a cloud.
+
+    Args:
+        file: path of an OFF, PLY, OBJ, STL, XYZ, NPY or NPZ file, or its bytes. XYZ is text, one point a line: three
+            coordinates and the same number of features everywhere. NPY is an array (n, 3 + e); NPZ holds one as
+            `points`, or its only array. Nothing that a file names is opened, and nothing in it is executed.
+        extension: which of them, such as ".off"; None to take it from the path.
+        name: in messages; None for the path.
+
+    Returns:
+        `Cloud`.
+
+    Raises:
+        InputError: where the file is missing or cannot be decoded, has more than `MAX_FILE_BYTES`, fewer vertices or
+            faces than its header promises, faces of vertices that do not exist, coordinates that are not finite, or no
+            two points that are apart.
+    """
+    name = name or ("The data" if isinstance(file, bytes) else str(file))
+    extension = os.path.splitext(name)[1].lower() if extension is None else extension
+    try:
+        if not isinstance(file, bytes):
+            with open_regular(file, MAX_FILE_BYTES) as stream:
+                file = stream.read()
+        return checked(READERS[extension](file, extension))
+    except Exception as error:  # readers raise nearly everything: IndexError, struct.error, MemoryError, ..
+        reason = (str(error) or type(error).__name__)[:200]
+        kinds = "OFF, PLY, OBJ, STL, XYZ, NPY or NPZ"
+        raise InputError(f"{name} must be a readable mesh or cloud of points ({kinds}). {reason}") from error
+
+
+def _read_mesh(content, extension):
+    import trimesh
+
+    promised = _promised(content, extension)
+    if extension == ".obj":
+        content = _absolute(content)
+    if extension in PARTS:
+        content = PARTS[extension].sub(b"", content)
+    options = {"skip_materials": True} if extension == ".obj" else {}
+    scene = trimesh.load_scene(io.BytesIO(content), file_type=extension[1:], process=False, **options)
+    vertices, faces, count = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], 0
+    for shape in scene.geometry.values():
+        vertices.append(np.asarray(shape.vertices, np.float64).reshape(-1, 3))
+        triangles = np.asarray(getattr(shape, "faces", ()), np.int64).reshape(-1, 3)
+        if triangles.size and not 0 <= triangles.min() <= triangles.max() < len(vertices[-1]):
+            raise ValueError("A face has a vertex that does not exist.")
+        faces.append(triangles + count)
+        count += len(vertices[-1])
+    cloud = Cloud(np.concatenate(vertices), np.concatenate(faces) if any(map(len, faces)) else None)
+    if len(cloud.points) < promised:
+        raise ValueError(f"It promises {promised:,} vertices and has {len(cloud.points):,}.")
+    return cloud
+
+
+def _absolute(content):
+    """An OBJ file whose indices count from 1; where one is negative it counts back from the line that it stands in.
+
+    Raises:
+        ValueError: where one is 0.
+    """
+    if not OBJ_RELATIVE.search(content):
+        return content
+    counts, lines = {b"v": 0, b"vt": 0, b"vn": 0}, content.split(b"\n")
+    for number, line in enumerate(lines):
+        kind, *corners = line.split() or [b""]
+        if kind in counts:
+            counts[kind] += 1
+        elif kind == b"f":
+            of_parts = tuple(counts.values())
+            lines[number] = b"f " + b" ".join(_absolute_corner(corner, of_parts) for corner in corners)
+    return b"\n".join(lines)
+
+
+def _absolute_corner(corner, counts):
+    """`-1/-1/-1` or less, the vertex, its texture and its normal, beside how many there are of each so far."""
+    parts = corner.split(b"/")
+    indices = [int(part) if part else 0 for part in parts]  # a texture or a normal may be left out
+    indices = [i if i >= 0 else count + 1 + i for i, count in zip(indices, counts, strict=False)]
+    if indices[0] < 1:
+        raise ValueError("Its indices must begin at 1, or count back to it.")
+    return b"/".join(b"%d" % i if i else b"" for i in indices)
+
+
+def _promised(content, extension):
+    """How many vertices the header of a file promises; 0 where it does not.
+
+    Raises:
+        ValueError: where text has fewer lines, each of a vertex or a face, than its header promises of both, or more
+            than `MAX_LINES`.
+    """
+    is_text = extension == ".off" or (extension == ".ply" and PLY_TEXT.search(content[: 2**16]) is not None)
+    if is_text and content.count(b"\n") + content.count(b"\r") > MAX_LINES:
+        raise ValueError(f"It has more than the {MAX_LINES:,} lines that can be read.")
+    if extension == ".off" and (found := OFF_COUNTS.search(content)):
+        counts, rest = {name: int(number) for name, number in found.groupdict().items()}, content[found.end() :]
+        lines = sum(bool(line.partition(b"#")[0].strip()) for line in rest.splitlines()[1:])
+    elif extension == ".ply":
+        header, _, rest = content.partition(b"end_header")
+        counts = {found["kind"].decode(): int(found["count"]) for found in PLY_ELEMENT.finditer(header)}
+        lines = sum(bool(line.strip()) for line in rest.splitlines()) if is_text else sum(counts.values())
+    else:
+        return 0
+    if lines < sum(counts.values()):
+        said = " and ".join(f"{count:,} {name}" for name, count in counts.items())
+        raise ValueError(f"It promises {said} elements, and has {lines:,} lines of them.")
+    return counts.get("vertex", 0)
+
+
+def _read_text(content, extension):
+    lines = re.sub(rb"[,;\t]", b" ", content).decode("utf-8", "replace").splitlines()
+    lines = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "//"))]
+    if len(lines) > 1 and re.fullmatch(r"\s*\d+\s*", lines[0]):
+        del lines[0]  # the number of points, as CloudCompare writes it
+    if lines and not re.match(r"\s*[-+]?\.?\d", lines[0]) and not re.match(r"\s*[-+]?(nan|inf)", lines[0].lower()):
+        del lines[0]  # names of the columns
+    return Cloud(np.loadtxt(lines, np.float64, comments=None, ndmin=2) if lines else np.zeros((0, 3)))
+
+
+def _read_array(content, extension):
+    if extension == ".npy":
+        array = _bounded_array(lambda: io.BytesIO(content))
+    else:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+            name = "points.npy" if len(names) > 1 else names[0]
+            array = _bounded_array(lambda: archive.open(name))
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"Its array holds no real numbers but {array.dtype}.")
+    return Cloud(array.astype(np.float64))
+
+
+def _bounded_array(opened):
+    """An array in NumPy's format, whose header says how large it is before any of it is read.
+
+    `opened` is a function that returns a stream of it, from its beginning.
+    """
+    with opened() as stream:
+        start = io.BytesIO(stream.read(MAX_HEADER_BYTES))
+    version = np.lib.format.read_magic(start)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(start)
+    size = math.prod(shape) * max(dtype.itemsize, np.dtype(np.float64).itemsize)
+    if size > MAX_ARRAY_BYTES:
+        raise ValueError(f"Its array would take {size:,} bytes; it may take at most {MAX_ARRAY_BYTES:,}.")
+    with opened() as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+READERS = {**dict.fromkeys(MESHES, _read_mesh), ".xyz": _read_text, ".npy": _read_array, ".npz": _read_array}
+
+
+def checked(cloud):
+    """The cloud, its points about their mean: float32 has too few digits for coordinates of maps.
+
+    Raises:
+        ValueError: where it cannot be used, see `load_cloud`.
+    """
+    points = cloud.points
+    if points.ndim != 2 or points.shape[1] < 3:
+        raise ValueError(f"Points must be rows of at least three coordinates, and not of the shape {points.shape}.")
+    if not len(points):
+        raise ValueError("It holds no points.")
+    if not np.isfinite(points).all():
+        raise ValueError("Its numbers must be finite.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        centred = points[:, :3] - points[:, :3].mean(axis=0)
+        scale = np.abs(centred).max()
+    if not (points[:, :3] != points[:1, :3]).any():
+        raise ValueError("Its points must not all lie in one place.")
+    if not (MIN_SCALE < scale < 1 / MIN_SCALE and np.abs(points[:, 3:]).max(initial=0) < 1 / MIN_SCALE):
+        raise ValueError(f"Its numbers must be of a size between {MIN_SCALE} and {1 / MIN_SCALE}.")
+    if cloud.faces is not None and not _areas(centred / scale, cloud.faces).any():
+        raise ValueError("Its faces must have an area.")
+    return Cloud(np.concatenate([centred, points[:, 3:]], axis=1), cloud.faces)
+
+
+def _areas(points, faces):
+    """Twice the area of each triangle: (f,)."""
+    a, b, c = (points[faces[:, corner]] for corner in range(3))
+    return np.linalg.norm(np.cross(b - a, c - a), axis=-1)

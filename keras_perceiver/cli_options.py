@@ -68,7 +68,6 @@ AUGMENTATION = {
     "flip_rate": Annotated[float | None, typer.Option(help="How often left becomes right.")],
     "rand_augment_layers": Annotated[int | None, typer.Option(help="Operations of RandAugment.", min=0)],
     "color_jitter": Annotated[float | None, typer.Option(help="Films: strength of other colours, from 0 to 1.")],
-    "stretch_range": Annotated[float | None, typer.Option(help="Clouds: how far each axis is stretched, from 0 to 1.")],
     "rotation_axis": Annotated[str | None, typer.Option(help="Clouds: x, y or z, about which they are turned.")],
     "jitter_std": Annotated[
         float | None, typer.Option(help="Clouds: noise of coordinates, in parts of the cloud's size.")

@@ -55,7 +55,7 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, console=No
         notes.append(f"the {split} split of tfds:{name} has no labels and is not used")
         names.remove(split)
     require("train" in names, "The examples of the train split must have labels", data=f"tfds:{name}")
-    known = [fact for some in facts.values() for fact in some]
+    known = [fact for split in names for fact in facts.get(split, ())]
     if shape is None:
         *size, channels = features[example_key].shape if form.scan is None else (None,)
         of_all = known or [{"size": size, "grey": channels == 1}]

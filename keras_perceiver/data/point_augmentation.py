@@ -12,13 +12,11 @@ from keras_perceiver._checks import require_between, require_one_of
 AXES = ("x", "y", "z")
 
 
-def augment_points(*, scale_range=0.0, stretch_range=0.0, rotation_axis=None, jitter_std=0.0, point_dropout=0.0):
+def augment_points(*, scale_range=0.0, rotation_axis=None, jitter_std=0.0, point_dropout=0.0):
     """What happens to one cloud of a training batch, in this order.
 
     Args:
         scale_range: s of the factor in [1 - s, 1 + s] that each point is multiplied with; 0.01 in the paper.
-        stretch_range: s in [0, 1) of the factors in [1 - s, 1 / (1 - s)], as often above 1 as below, one for each axis,
-            that all points are multiplied with.
         rotation_axis: "x", "y" or "z", about which the cloud is turned by any angle; None for no turn. Features of
             points, normals among them, are not turned.
         jitter_std: of Gaussian noise on coordinates, in units of the largest distance from the mean along an axis.
@@ -29,13 +27,11 @@ def augment_points(*, scale_range=0.0, stretch_range=0.0, rotation_axis=None, ji
         Function `(example, (2,) int32 seed) -> example` of `{"points": (M, 3 + e) float32, "points_padding_mask": (M,)
         bool}`.
     """
-    require_between(0, 1, scale_range=scale_range, stretch_range=stretch_range, point_dropout=point_dropout)
+    require_between(0, 1, scale_range=scale_range, point_dropout=point_dropout)
     require_between(0, float("inf"), jitter_std=jitter_std)
     steps = []  # each with its own offset, so that no two draw the same numbers
     if scale_range:
         steps.append((0, lambda xyz, mask, seed: scale_points(xyz, seed, scale_range)))
-    if stretch_range:
-        steps.append((3, lambda xyz, mask, seed: stretch_points(xyz, seed, stretch_range)))
     if rotation_axis is not None:
         require_one_of(AXES, rotation_axis=rotation_axis)
         steps.append((1, lambda xyz, mask, seed: rotate_points(xyz, seed, AXES.index(rotation_axis))))
@@ -44,11 +40,11 @@ def augment_points(*, scale_range=0.0, stretch_range=0.0, rotation_axis=None, ji
 
     def augment(example, seed):
         xyz, features = example["points"][:, :3], example["points"][:, 3:]
-        for offset, step in steps:
-            xyz = step(xyz, example["points_padding_mask"], tf.add(seed, [offset, 0]))
         mask = example["points_padding_mask"]
+        for offset, step in steps:
+            xyz = step(xyz, mask, tf.add(seed, [offset, 0]))
         if point_dropout:
-            mask = drop_points(mask, tf.add(seed, [4, 0]), point_dropout)
+            mask = drop_points(mask, tf.add(seed, [3, 0]), point_dropout)
         return {"points": tf.concat([xyz, features], axis=-1), "points_padding_mask": mask}
 
     return augment
@@ -57,12 +53,6 @@ def augment_points(*, scale_range=0.0, stretch_range=0.0, rotation_axis=None, ji
 def scale_points(xyz, seed, scale_range):
     """Multiplies each point (M, 3) by a factor of its own, uniform in [1 - s, 1 + s]."""
     return xyz * tf.random.stateless_uniform((tf.shape(xyz)[0], 1), seed, 1 - scale_range, 1 + scale_range)
-
-
-def stretch_points(xyz, seed, stretch_range):
-    """Multiplies each axis of a cloud (M, 3) by one factor in [1 - s, 1 / (1 - s)], uniform in its logarithm."""
-    most = -math.log1p(-stretch_range)
-    return xyz * tf.exp(tf.random.stateless_uniform((3,), seed, -most, most))
 
 
 def rotate_points(xyz, seed, axis):

@@ -91,7 +91,8 @@ def load_cloud(file, extension=None, name=None):
 def _read_mesh(content, extension):
     import trimesh
 
-    promised = _promised(content, extension)
+    is_text = _require_few_lines(content, extension)
+    promised = _promised(content, extension, is_text)
     if extension == ".obj":
         content = _absolute(content)
     if extension in PARTS:
@@ -113,44 +114,41 @@ def _read_mesh(content, extension):
 
 
 def _absolute(content):
-    """An OBJ file whose indices count from 1; where one is negative it counts back from the line that it stands in.
+    """An OBJ file whose faces are of vertices alone, counted from 1; where an index is negative it counts back from the
+    line that it stands in.
 
     Raises:
-        ValueError: where one is 0.
+        ValueError: where one is 0, or before the first vertex.
     """
     if not OBJ_RELATIVE.search(content):
         return content
-    counts, lines = {b"v": 0, b"vt": 0, b"vn": 0}, content.split(b"\n")
+    count, lines = 0, content.split(b"\n")
     for number, line in enumerate(lines):
         kind, *corners = line.split() or [b""]
-        if kind in counts:
-            counts[kind] += 1
-        elif kind == b"f":
-            of_parts = tuple(counts.values())
-            lines[number] = b"f " + b" ".join(_absolute_corner(corner, of_parts) for corner in corners)
+        count += kind == b"v"
+        if kind == b"f":
+            indices = [int(corner.partition(b"/")[0]) for corner in corners]  # nobody asks for textures and normals
+            indices = [i if i >= 0 else count + 1 + i for i in indices]
+            if min(indices, default=1) < 1:
+                raise ValueError("Its indices must begin at 1, or count back to it.")
+            lines[number] = b"f " + b" ".join(b"%d" % i for i in indices)
     return b"\n".join(lines)
 
 
-def _absolute_corner(corner, counts):
-    """`-1/-1/-1` or less, the vertex, its texture and its normal, beside how many there are of each so far."""
-    parts = corner.split(b"/")
-    indices = [int(part) if part else 0 for part in parts]  # a texture or a normal may be left out
-    indices = [i if i >= 0 else count + 1 + i for i, count in zip(indices, counts, strict=False)]
-    if indices[0] < 1:
-        raise ValueError("Its indices must begin at 1, or count back to it.")
-    return b"/".join(b"%d" % i if i else b"" for i in indices)
+def _require_few_lines(content, extension):
+    """Of text, each line of which takes memory and time however short it is."""
+    is_text = extension in (".off", ".obj") or (extension == ".ply" and PLY_TEXT.search(content[: 2**16]) is not None)
+    if is_text and content.count(b"\n") + content.count(b"\r") > MAX_LINES:
+        raise ValueError(f"It has more than the {MAX_LINES:,} lines that can be read.")
+    return is_text
 
 
-def _promised(content, extension):
+def _promised(content, extension, is_text):
     """How many vertices the header of a file promises; 0 where it does not.
 
     Raises:
-        ValueError: where text has fewer lines, each of a vertex or a face, than its header promises of both, or more
-            than `MAX_LINES`.
+        ValueError: where text has fewer lines, each of a vertex or a face, than its header promises of both.
     """
-    is_text = extension == ".off" or (extension == ".ply" and PLY_TEXT.search(content[: 2**16]) is not None)
-    if is_text and content.count(b"\n") + content.count(b"\r") > MAX_LINES:
-        raise ValueError(f"It has more than the {MAX_LINES:,} lines that can be read.")
     if extension == ".off" and (found := OFF_COUNTS.search(content)):
         counts, rest = {name: int(number) for name, number in found.groupdict().items()}, content[found.end() :]
         lines = sum(bool(line.partition(b"#")[0].strip()) for line in rest.splitlines()[1:])

@@ -13,6 +13,7 @@ from keras_perceiver.data.pipeline import fields
 from keras_perceiver.export.warm_up import BATCH_SIZES
 
 EMBEDDING = "latent_mean"  # the layer of a Perceiver that takes the latent array
+LATENTS = ("latent_array", EMBEDDING)
 LARGE = 100e9  # FLOPs of a forward pass that takes seconds
 XLA = "serving_xla"  # the endpoint that is `serving_default` compiled
 
@@ -89,7 +90,7 @@ class Served:
         def embed(inputs):
             """Raw arrays -> `latent_array`, (B, N, D), and `latent_mean`, (B, D)."""
             answer = forward(inputs)
-            return {name: answer[name] for name in ("latent_array", "latent_mean")}
+            return {name: answer[name] for name in LATENTS}
 
         endpoints = {"serving_default": tf.function(serving_default, input_signature=arrays, autograph=False)}
         if self.kind.decoder is not None:
@@ -125,13 +126,11 @@ class Served:
     def describe_inputs(self):
         """What arrays it takes, as JSON holds it: `{input: {"shape" of one example, "dtype", "range", "sample_rate"}}`,
         the last two where there are such."""
-        found, ranges = {}, {next(iter(self.inputs)): self.kind.range}
-        for name, (shape, dtype) in self.inputs.items():
-            found[name] = {"shape": list(shape), "dtype": dtype}
-            if name == "samples":
-                ranges[name], found[name]["sample_rate"] = (-1, 1), self.shape[-2]  # (.., window, rate, kept)
-            if ranges.get(name, (None,))[0] is not None:
-                found[name]["range"] = list(ranges[name])
+        found = {name: {"shape": list(shape), "dtype": dtype} for name, (shape, dtype) in self.inputs.items()}
+        for name, bounds in ranges(self.kind, self.shape).items():
+            found[name] |= {} if None in bounds else {"range": list(bounds)}
+        if "samples" in found:
+            found["samples"]["sample_rate"] = self.shape[-2]  # (.., window, rate, kept)
         return found
 
     def describe(self, endpoints):
@@ -173,12 +172,18 @@ def _with_rows(x, count):
     return tf.concat([x, tf.zeros([count - tf.shape(x)[0], *x.shape[1:]], x.dtype)], axis=0)
 
 
+def ranges(kind, shape):
+    """`{input: (low, high)}` of the numbers that a model takes; None for any. What comes second is sound."""
+    names = [name for name, (_, dtype) in kind.served(shape).items() if dtype == "float32"]
+    return dict(zip(names, (kind.range, (-1, 1)), strict=False))
+
+
 def noise(kind, shape, count, seed=0):
     """`{input: (count, ..)}` of no meaning, for where there are no examples: uniform, and nothing masked."""
-    rng, made = np.random.default_rng(seed), {}
+    rng, made, bounds = np.random.default_rng(seed), {}, ranges(kind, shape)
     for name, (size, dtype) in kind.served(shape).items():
         if dtype == "float32":
-            low, high = (-1, 1) if made else kind.range  # what comes second is sound
+            low, high = bounds[name]
             made[name] = rng.uniform(-1 if low is None else low, high or 1, (count, *size)).astype(dtype)
             length = size[0]
         else:  # a mask, or how long each example of the array before it is

@@ -83,10 +83,22 @@ def choose_versions(found, before, *, canary=None, stable=None, retire=None):
             if name in steps[step]:
                 _require_present(name, steps[step][name], present)
                 take(name, model, steps[step][name])
-        if present[-1] > max(model.versions):
-            notes.append(f"{name}: version {present[-1]} is not loaded; `--canary {name}={present[-1]}` would")
+        for step, number, _ in next_steps(present, model):
+            if step == "--canary":
+                notes.append(f"{name}: version {number} is not loaded; `--canary {name}={number}` would")
         models[name] = model
     return models, notes
+
+
+def next_steps(present, model):
+    """Yields (option, version, what it does) of each step that a model, `Loaded`, may take next, of those that lie on
+    the shelf."""
+    stable, canary = model.labels[STABLE], model.labels.get(CANARY)
+    if canary is None and present[-1] > max(model.versions):
+        yield "--canary", present[-1], f"load it beside {stable}, to be tried by its label"
+    for number in sorted(model.versions - {stable}):
+        yield "--stable", number, "forward" if number > stable else "back"
+        yield "--retire", number, "not loaded any more"
 
 
 def _kept(name, present, before):

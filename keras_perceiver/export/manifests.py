@@ -1,4 +1,4 @@
-"""How a server is started, by Docker Compose or by Kubernetes, and told of releases: see `serving_config`."""
+"""How a server is started, by Docker Compose or by Kubernetes: as dictionaries, see `serving_config`."""
 
 import ipaddress
 import shlex
@@ -155,63 +155,3 @@ def kubernetes(names, args, *, root, image, host, cpus, memory):
             },
         },
     ]
-
-
-def operating(shelf, found, models):
-    """SERVING.md: what is loaded, and the commands that take a release forward and back from there.
-
-    Args:
-        shelf: the folder.
-        found: `{name: versions on the shelf}`.
-        models: `{name: Loaded}`.
-    """
-    command = f"keras-perceiver serve-config --shelf {shlex.quote(str(shelf))}"
-    lines = [
-        "# Serving this shelf",
-        "",
-        "Written by `keras-perceiver serve-config`, anew each time.",
-        "",
-        "| model | versions that are loaded | labels | on the shelf |",
-        "|---|---|---|---|",
-    ]
-    steps = []
-    for name, model in models.items():
-        labels = ", ".join(f"`{label}` {version}" for label, version in sorted(model.labels.items()))
-        loaded, there = (", ".join(map(str, sorted(numbers))) for numbers in (model.versions, found[name]))
-        lines.append(f"| `{name}` | {loaded} | {labels} | {there} |")
-        steps += [
-            f"{command} {option} {name}={number}    # {what}" for option, number, what in _steps(found[name], model)
-        ]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "Start the server, or start it again where another file than models.config has changed:",
-            "",
-            "```bash",
-            f"docker compose --file {shlex.quote(str(shelf / 'compose.yaml'))} up --wait",
-            "kubectl apply --filename " + shlex.quote(str(shelf / "kubernetes.yaml")) + "    # the same by Kubernetes",
-            "```",
-            "",
-            f"What can be done next, one step at a time (a server that runs sees a step within {RELOAD_SECONDS} "
-            f"seconds; wait until `http://127.0.0.1:{REST}/v1/models/NAME` says AVAILABLE, and give the other options "
-            "of before again):",
-            "",
-            "```bash",
-            *(steps or ["# nothing: one version is loaded, and there is no newer one"]),
-            "```",
-            "",
-        ]
-    )
-
-
-def _steps(found, model):
-    """(option, version, what it does) that a release may take next."""
-    stable, canary = model.labels["stable"], model.labels.get("canary")
-    newest = max(found)
-    if newest not in model.versions:
-        yield "--canary", newest, f"load it beside {stable}, to be tried by its label"
-    for number in sorted(model.versions - {stable}):
-        words = "forward: it is asked for by `stable`" if number > stable else "back"
-        yield "--stable", number, words + (" from then on" if number == canary else "")
-        yield "--retire", number, "not loaded any more"

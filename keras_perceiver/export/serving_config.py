@@ -14,6 +14,7 @@ from keras_perceiver.export import manifests
 from keras_perceiver.export.batching import derive_batching, read_timings
 from keras_perceiver.export.endpoints import XLA
 from keras_perceiver.export.loaded_versions import Loaded, choose_versions, find_models
+from keras_perceiver.export.operating import guide
 from keras_perceiver.export.shelf import VERSION, read_description
 
 MODELS, BATCHING, MONITORING = "models.config", "batching.config", "monitoring.config"
@@ -99,7 +100,7 @@ def write_serving_config(
         MONITORING: HEADER + manifests.monitoring(),
         COMPOSE: HEADER + _as_yaml([manifests.compose(list(models), args, **limits)], yaml),
         KUBERNETES: HEADER + _as_yaml(manifests.kubernetes(list(models), args, **limits), yaml),
-        OPERATING: manifests.operating(shelf, found, models),
+        OPERATING: guide(shelf, found, models, compose=COMPOSE, kubernetes=KUBERNETES),
         MODELS: HEADER + text_format.MessageToString(config),  # last: a server takes it as soon as it is there
     }
     files = {name: shelf / name for name in contents}

@@ -128,9 +128,9 @@ def build_encoder(
         for modality in by_modality if isinstance(by_modality, dict) else ():
             require_one_of(modalities, modality=modality)
     for modality in modalities:
-        require_one_of((None, "conv"), stem=_of_modality(stem, modality))
+        require_one_of((None, "conv"), stem=of_modality(stem, modality))
         require(
-            _of_modality(patch_size, modality) is None or _of_modality(stem, modality) is None,
+            of_modality(patch_size, modality) is None or of_modality(stem, modality) is None,
             "`patch_size` and `stem` must not both be given for a modality, as each shortens its bytes",
             modality=modality,
             patch_size=patch_size,
@@ -144,7 +144,7 @@ def build_encoder(
     for modality, tensor in content.items():
         if modality_dropout and modality in modality_dropout:
             tensor = ModalityDropout(modality_dropout[modality], name=f"{modality}_dropout", dtype=dtype)(tensor)
-        resolution, patch, convolutions = (_of_modality(by, modality) for by in (max_resolution, patch_size, stem))
+        resolution, patch, convolutions = (of_modality(by, modality) for by in (max_resolution, patch_size, stem))
         mask = masks.get(modality)
         tensor, mask = _front(modality, tensor, mask, patch, convolutions, stem_channels, num_stem_layers, dtype)
         if flatten_axes:
@@ -239,7 +239,7 @@ def _check_input_shape(input_shape):
         )
 
 
-def _of_modality(setting, modality):
+def of_modality(setting, modality):
     """What a setting that may be `{modality: setting}` is for one of them."""
     return setting.get(modality) if isinstance(setting, dict) else setting
 
@@ -267,7 +267,7 @@ def _check_coordinates(input_shape, patch_size, stem, max_resolution):
             input_shape=input_shape,
         )
     require(
-        not patch_size and not stem,
+        patch_size is None and stem is None,
         'With `positions="coordinates"` nothing may stand in front, as points have no neighbours in the array',
         patch_size=patch_size,
         stem=stem,

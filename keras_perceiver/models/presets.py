@@ -4,7 +4,7 @@ import inspect
 
 from keras_perceiver._checks import require, require_one_of
 from keras_perceiver.models.classifier import build_classifier
-from keras_perceiver.models.encoder import build_encoder
+from keras_perceiver.models.encoder import build_encoder, of_modality
 from keras_perceiver.models.paper_presets import (
     CLIP_SECONDS,
     FRAME_RATE,
@@ -170,10 +170,10 @@ def preset_arguments(preset, overrides):
     arguments = {**PRESETS[preset], **overrides}
     for name, other in (("patch_size", "stem"), ("stem", "patch_size")):
         if overrides.get(name) is not None and other not in overrides:
-            arguments[other] = remaining_front(arguments.get(other), overrides[name], arguments["input_shape"])
+            arguments[other] = remaining_front(arguments.get(other), overrides[name], arguments["input_shape"]) or None
     for name, (other, values) in NEEDS.items():
         require(
-            overrides.get(name) is None or has_effect(name, beside=arguments.get(other)),
+            overrides.get(name) is None or has_effect(values, arguments.get(other)),
             f"`{name}` must be given with `{other}` {' or '.join(map(repr, values))} alone: it would change nothing",
             **{name: overrides.get(name), other: arguments.get(other)},
         )
@@ -184,13 +184,13 @@ def remaining_front(front, chosen, input_shape):
     """What stands in front of each modality, a setting or `{modality: setting}`, without those for which something else
     was chosen to stand there; `{}` where nothing remains."""
     modalities = input_shape if isinstance(input_shape, dict) else ["inputs"]
-    front, chosen = (one if isinstance(one, dict) else dict.fromkeys(modalities, one) for one in (front, chosen))
-    return {name: one for name, one in front.items() if one is not None and chosen.get(name) is None}
+    left = {name: of_modality(front, name) for name in modalities if of_modality(chosen, name) is None}
+    return {name: one for name, one in left.items() if one is not None}
 
 
-def has_effect(name, *, beside):
-    """Whether an argument of `NEEDS` changes anything, beside such a value of the one that it needs."""
-    return any(value in NEEDS[name][1] for value in (beside.values() if isinstance(beside, dict) else [beside]))
+def has_effect(values, other):
+    """Whether what needs one of these values of another argument has it, of any modality."""
+    return any(value in values for value in (other.values() if isinstance(other, dict) else [other]))
 
 
 def modality_of(input_shape):

@@ -56,11 +56,7 @@ def permutation_arms(base, grids):
     rule = "'permutation' must be asked of a model that takes its inputs in their order"
     repair = "'imagenet' is the model of 'imagenet_permuted'."
     require(base.get("permute_seed") is None, rule, permute_seed=base.get("permute_seed"), repair=repair)
-    single = {}
-    if isinstance(base["stem"], dict):  # of some modalities: patches of others stay
-        single = {"patch_size": {**(base["patch_size"] or {}), **dict.fromkeys(base["stem"], 1)}}
-    elif base["stem"]:
-        single = {"patch_size": 1}
+    single = {"stem": {}} if base["stem"] else {}  # of no modality; patches of others stay
     fourier = {"num_bands": base["num_bands"]}
     networks = {"Perceiver": Arm(single)}
     if base["positions"] not in ("coordinates", "learned"):  # those of a cloud are its data

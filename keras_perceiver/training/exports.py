@@ -63,7 +63,8 @@ def export_run(
     model = keras.models.load_model(run.model_path)
     if export_format == "saved_model":
         return export_model(model, source, config, metrics, shelf=shelf, licence=licence, xla=xla)
-    examples, labels = raw_examples(source, "test", _affordable(model, source, MEASURED))
+    affordable = _affordable(model, source)
+    examples, labels = raw_examples(source, "test", min(MEASURED, affordable))
     return export_litert(
         model,
         **_described(source, config, metrics, licence),
@@ -71,22 +72,17 @@ def export_run(
         quantize=quantize,
         examples=examples,
         figure=_figure(source, labels),
-        calibration=_calibration(model, source) if quantize == "int8" else None,
+        calibration=raw_examples(source, "train", min(CALIBRATION, affordable))[0] if quantize == "int8" else None,
         max_points_lost=max_points_lost,
     )
 
 
-def _calibration(model, source):
-    return raw_examples(source, "train", _affordable(model, source, CALIBRATION))[0]
-
-
-def _affordable(model, source, most):
-    """How many examples, at most so many, a model answers in a minute or so, and that fit into memory; `HELD_OUT` at
-    least."""
+def _affordable(model, source):
+    """How many examples a model answers in a minute or so, and fit into memory; `HELD_OUT` at least."""
     from keras_perceiver.inspection import describe_model  # which draws runs, and those import this module
 
     by_time = MEASURED_FLOPS / describe_model(model).flops
-    return max(HELD_OUT, int(min(most, by_time, MEASURED_BYTES / example_bytes(source))))
+    return max(HELD_OUT, int(min(by_time, MEASURED_BYTES / example_bytes(source))))
 
 
 def export_once(run, model, source, config, metrics, *, shelf):

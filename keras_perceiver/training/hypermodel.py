@@ -155,7 +155,7 @@ class HyperPerceiver(keras_tuner.HyperModel):
         if known.get("max_resolution") is not None and model.get("max_resolution", known) is None:
             model["max_resolution"] = self._lengths(point)
         useless = {
-            name for name, (other, values) in NEEDS.items() if not has_effect(name, beside=model.get(other, values[0]))
+            name for name, (other, values) in NEEDS.items() if not has_effect(values, model.get(other, values[0]))
         }
         return {**model, **dict.fromkeys(useless)}, recipe_at(point)
 

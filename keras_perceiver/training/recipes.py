@@ -60,7 +60,7 @@ class Recipe:
             `augment_image`; none by default.
         mix_up, cut_mix: see `mix_batch`; none by default.
         color_jitter: see `augment_video`; none by default.
-        scale_range, stretch_range, rotation_axis, jitter_std, point_dropout: see `augment_points`; none by default.
+        scale_range, rotation_axis, jitter_std, point_dropout: see `augment_points`; none by default.
         fade_share: see `augment_audio`; none by default.
         time_masks, frequency_masks, time_mask_share, frequency_mask_share: see `spec_augment`; none by default.
         min_steps, max_steps: where they are given, data of which `epochs` would take fewer steps are trained on in more
@@ -103,7 +103,6 @@ class Recipe:
     cut_mix: float = 0.0
     color_jitter: float = 0.0
     scale_range: float = 0.0
-    stretch_range: float = 0.0
     rotation_axis: str | None = None
     jitter_std: float = 0.0
     point_dropout: float = 0.0
@@ -142,8 +141,7 @@ class Recipe:
         require_between(0, float("inf"), weight_decay=self.weight_decay, noise_std=self.noise_std)
         require_between(0, float("inf"), mix_up=self.mix_up, jitter_std=self.jitter_std)
         require_between(0, 1, color_jitter=self.color_jitter, fade_share=self.fade_share)
-        require_between(0, 1, scale_range=self.scale_range, stretch_range=self.stretch_range)
-        require_between(0, 1, point_dropout=self.point_dropout)
+        require_between(0, 1, scale_range=self.scale_range, point_dropout=self.point_dropout)
         require_one_of((None, "x", "y", "z"), rotation_axis=self.rotation_axis)
         require_at_least(0, rand_augment_layers=self.rand_augment_layers, crop_from_epochs=self.crop_from_epochs)
         require_at_least(0, time_masks=self.time_masks, frequency_masks=self.frequency_masks)

@@ -52,7 +52,7 @@ TOLD = 3  # values of a range that are not legal, in a message
 NO_AUGMENTATION = {"crop_min_area": 1.0}
 STRONGEST = {"flip_rate": 1.0, "cut_mix": 1.0, "rand_augment_magnitude": 10.0, "shift_rate": 0.99}
 STRONGEST |= {"color_jitter": 0.99, "scale_range": 0.99, "fade_share": 0.99}
-STRONGEST |= {"stretch_range": 0.99, "point_dropout": 0.99}
+STRONGEST |= {"point_dropout": 0.99}
 
 
 @dataclass(frozen=True)

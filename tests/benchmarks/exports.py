@@ -192,6 +192,11 @@ def main(arguments=None):
 def report(found):
     """Prints the figures, and what misses its limit; how many do."""
     console, num_missed = table_console(), 0
+
+    def say(line, missed):
+        console.print(line + ("  MISSED" if missed else ""), soft_wrap=True, markup=False, highlight=False)
+        return bool(missed)
+
     for row in found["rows"]:
         line = f"{row['modality']:12} {row['data']:20} {row['format']:12} {row['quantize']:8} "
         if "refused" in row:
@@ -200,25 +205,21 @@ def report(found):
             continue
         missed = row["difference"] > TOLERANCES.get(row["quantize"] or row["format"], np.inf)
         missed |= row["lost"] > POINTS.get(row["quantize"], np.inf)
-        num_missed += bool(missed)
         line += f"difference {row['difference']:.1e}  accuracy {row['accuracy']:.2%}  lost {row['lost']:.2f} points"
         line += f"  of {row['examples']:,}"
         if "bytes" in row:
             line += f"  {row['bytes']:,} bytes  {row['milliseconds']:.2f} ms"
-        console.print(line + ("  MISSED" if missed else ""), soft_wrap=True, markup=False, highlight=False)
+        num_missed += say(line, missed)
     if "imagenet" in found:
         one = found["imagenet"]
         for name, seconds in one["export_seconds"].items():
-            missed = seconds > EXPORT_SECONDS.get(name, np.inf)
-            num_missed += bool(missed)
-            line = f"{one['preset']}: {name} exported in {seconds:.1f} s"
-            console.print(line + ("  MISSED" if missed else ""), highlight=False)
+            num_missed += say(
+                f"{one['preset']}: {name} exported in {seconds:.1f} s", seconds > EXPORT_SECONDS.get(name, np.inf)
+            )
         for name, seconds in one["seconds"].items():
             times = one["times_live"].get(name, 1.0)
-            missed = times > TIMES_LIVE.get(name, np.inf)
-            num_missed += bool(missed)
             line = f"{one['preset']}: {name} {seconds:.2f} s, {times:.2f} times live"
-            console.print(line + ("  MISSED" if missed else ""), highlight=False)
+            num_missed += say(line, times > TIMES_LIVE.get(name, np.inf))
     return num_missed
 
 

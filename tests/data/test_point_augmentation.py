@@ -31,19 +31,6 @@ def test_each_point_is_scaled_by_a_factor_of_its_own():
     assert abs(factors.mean() - 1) < 1e-3
 
 
-def test_a_stretch_has_one_factor_for_each_axis_as_often_above_one_as_below():
-    found = []
-    for number in range(200):
-        factors = augmented((5, number), stretch_range=1 / 3) / POINTS[:, :3]
-        np.testing.assert_allclose(factors, factors[:1] * np.ones((len(POINTS), 1)), rtol=1e-5)
-        found.append(factors[0])
-    found = np.log2(found) / np.log2(1.5)  # in [-1, 1]
-    assert np.abs(found).max() <= 1 + 1e-4
-    counts = np.histogram(found, bins=4, range=(-1.0001, 1.0001))[0]
-    assert counts.min() >= 120  # of 150, 10.6 is one standard deviation
-    assert np.abs(np.corrcoef(found.T) - np.eye(3)).max() < 0.25  # each axis its own
-
-
 def test_dropped_points_are_a_share_that_differs_from_cloud_to_cloud():
     augment, shares, last = augment_points(point_dropout=0.75), [], None
     for number in range(200):
@@ -87,7 +74,7 @@ def test_jitter_has_the_given_scale_of_real_points():
 
 
 def test_it_is_a_function_of_the_seed_inside_map_too():
-    augment = augment_points(scale_range=0.01, stretch_range=0.3, rotation_axis="y", jitter_std=0.01, point_dropout=0.5)
+    augment = augment_points(scale_range=0.01, rotation_axis="y", jitter_std=0.01, point_dropout=0.5)
     seeds = [tf.constant([3, n]) for n in range(5)]
     inside = tf.data.Dataset.from_tensor_slices(seeds).map(lambda seed: augment(EXAMPLE, seed), num_parallel_calls=5)
     for found, seed in zip(inside, seeds, strict=True):
@@ -102,7 +89,5 @@ def test_settings_are_checked():
         augment_points(rotation_axis="w")
     with pytest.raises(InputError, match=r"`scale_range` must be a number in \[0, 1\)"):
         augment_points(scale_range=1.0)
-    with pytest.raises(InputError, match=r"`stretch_range` must be a number in \[0, 1\)"):
-        augment_points(stretch_range=1.0)
     with pytest.raises(InputError, match=r"`point_dropout` must be a number in \[0, 1\)"):
         augment_points(point_dropout=1.0)

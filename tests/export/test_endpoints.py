@@ -176,28 +176,48 @@ def test_what_lies_beside_the_graph_says_what_it_is(exported):
         assert part in card
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "output", "moved_by"),
-    [("embed", "latent_mean", 1e-3), ("serving_default", "logits", 3e-5), ("embed", "latent_array", 3e-5)],
-)
-def test_an_export_that_answers_otherwise_is_removed(endpoint, output, moved_by, tmp_path, monkeypatch):
-    """The live model's answers are moved: the gate must see it, and leave nothing behind; of latents it sees less."""
+def move_live_answers(monkeypatch, endpoint, output, share):
+    """Has the live model answer otherwise than it does, by that share of each number."""
     real = parity.expected_answers
 
     def moved(served, inputs):
         answers = real(served, inputs)
-        return {**answers, endpoint: answers[endpoint] | {output: answers[endpoint][output] * (1 + moved_by)}}
+        return {**answers, endpoint: answers[endpoint] | {output: answers[endpoint][output] * (1 + share)}}
 
     monkeypatch.setattr(parity, "expected_answers", moved)
-    if output == "latent_array":
-        export = export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
-        assert re.search(r"of latents [23]\.\de-05, 1e-04 may be", export.lines()[0])
-        return
-    with pytest.raises(
-        InputError, match=rf"as the live model does.*{endpoint} {output} {moved_by:.1e}".replace("+", ".")
-    ):
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "output", "share", "figures"),
+    [("embed", "latent_mean", 1e-3, r"1\.0e-03 of 1e-04"), ("serving_default", "logits", 3e-5, r"3\.\de-05 of 1e-05")],
+)
+def test_an_export_that_answers_otherwise_is_removed(endpoint, output, share, figures, tmp_path, monkeypatch):
+    """The gate must see it, and leave nothing behind."""
+    move_live_answers(monkeypatch, endpoint, output, share)
+    with pytest.raises(InputError, match=rf"must answer as the live model does.*{endpoint} {output} {figures}"):
         export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
     assert list((tmp_path / "animals").iterdir()) == []
+
+
+def test_latents_may_differ_by_ten_times_as_much_as_logits(tmp_path, monkeypatch):
+    move_live_answers(monkeypatch, "embed", "latent_array", 3e-5)
+    export = export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
+    assert re.search(r"live model: [23]\.\de-05 of the largest value, 1e-04 may be", export.lines()[0])
+
+
+def test_what_a_client_must_know_of_its_arrays_is_written_down():
+    """Of a film with sound: sizes, types, ranges and the rate, for programs and in words."""
+    shape = (4, 32, 48, 3, 16_000, 8_000, 10)
+    model = small_classifier(input_shape=MODALITIES["audio_video"].input_shape(shape), padding_mask=True)
+    served = Served(model, modality="audio_video", shape=shape)
+    found = served.describe_inputs()
+    assert found["frames"] == {"shape": [4, 32, 48, 3], "dtype": "float32", "range": [0, 255]}
+    known = {"dtype": "float32", "range": [-1, 1], "sample_rate": 8_000}
+    assert found["samples"] == {"shape": [16_000], **known}
+    assert found["length"] == {"shape": [], "dtype": "int32"}
+    words = served.describe(["serving_default"])["serving_default"]
+    assert "`samples` (B, 16000) float32 in [-1, 1] at 8,000 Hz" in words
+    assert "`length` (B) int32" in words
 
 
 def test_the_gate_asks_large_models_less_and_no_model_twice_for_the_same(tmp_path, monkeypatch, exported):

@@ -17,7 +17,7 @@ from keras_perceiver.cli import app
 from keras_perceiver.export import client, parse_versions, write_serving_config
 from keras_perceiver.export.batching import derive_batching
 from keras_perceiver.export.endpoints import XLA
-from keras_perceiver.export.loaded_versions import Loaded, choose_versions
+from keras_perceiver.export.loaded_versions import Loaded, choose_versions, next_steps
 from keras_perceiver.export.warm_up import BATCH_SIZES
 
 FOUND = {"animals": [1, 2, 3]}
@@ -251,12 +251,21 @@ def test_what_can_be_done_next_is_written_down_and_can_be_done(shelf):
     shutil.move(shelf / ".elsewhere", shelf / "animals" / "2")
     write_serving_config(shelf)
     for option, others in (("--canary", []), ("--stable", ["--retire"]), ("--stable", ["--retire"])):
-        found = [command.split()[2:] for command in commands()]
+        before, found = (shelf / "models.config").read_text(), [command.split()[2:] for command in commands()]
         assert [words[2] for words in found] == [option, *others]
         assert all(words[:2] == ["--shelf", str(shelf)] for words in found)
-        _, _, option, step = found[0]
-        write_serving_config(shelf, **{option.removeprefix("--"): parse_versions(option, [step])})
+        for _, _, option, step in reversed(found):  # each of them can be taken; the first is gone on from
+            (shelf / "models.config").write_text(before)
+            write_serving_config(shelf, **{option.removeprefix("--"): parse_versions(option, [step])})
     assert "| `animals` | 1, 2 | `stable` 1 | 1, 2 |" in (shelf / "SERVING.md").read_text()
+
+
+def test_no_second_canary_is_spoken_of_beside_a_first():
+    model = Loaded({1, 2}, {"stable": 1, "canary": 2})
+    assert [step[:2] for step in next_steps([1, 2, 3], model)] == [("--stable", 2), ("--retire", 2)]
+    _, notes = choose_versions({"animals": [1, 2, 3]}, {"animals": model})
+    assert notes == []
+    assert [step[:2] for step in next_steps([1, 3], Loaded({1}, {"stable": 1}))] == [("--canary", 3)]
 
 
 def test_what_a_running_server_does_not_read_again_is_said(shelf):

@@ -7,6 +7,7 @@ import pytest
 from keras_perceiver._checks import InputError
 from keras_perceiver.data.source import slug
 from keras_perceiver.models import NETWORKS, PRESETS, build_encoder
+from keras_perceiver.models.presets import preset_arguments
 from keras_perceiver.studies import QUESTIONS
 from keras_perceiver.studies.questions import affordable_patch, divisors_from
 
@@ -55,16 +56,18 @@ def test_each_network_is_permuted_and_nothing_else_changes():
     both = arms_of("permutation", "audio_video").values()
     assert {arm.network for arm in both} == {"perceiver"}
     for arm in both:  # no convolution looks at neighbours of the sound; what is moved of a film is its patches
-        assert arm.model["patch_size"] == {"video": (2, 8, 8), "audio": 1}
+        built = preset_arguments("audio_video", arm.model)
+        assert (built["stem"], built["patch_size"]) == ({}, {"video": (2, 8, 8)})
     for name, arm in arms.items():
         if name.endswith(", permuted"):
             other = arms[name.removesuffix(", permuted")]
             assert arm.network == other.network
             assert arm.model == {**other.model, "permute_seed": 0}
-        assert "stem" not in arm.model
         if arm.network == "perceiver":
-            assert arm.model["patch_size"] == 1  # no convolution sees the neighbours
+            built = preset_arguments("image", arm.model)
+            assert (built["stem"], built.get("patch_size")) == ({}, None)  # no convolution sees the neighbours
         else:
+            assert "stem" not in arm.model
             assert arm.model["num_bands"] == PRESETS["image"]["num_bands"]
 
 

@@ -9,6 +9,8 @@ import tensorflow as tf
 TAPS, CUTOFF, BETA = 32, 0.97, 9.0
 # Two rates with next to no common divisor need a filter of their own for every sample: 32 MiB while they are made.
 MOST_WEIGHTS = 2**22
+# A sound is cut into frames that overlap, tens of times as long in all: so many samples of them are made at once.
+FRAME_SAMPLES = 2**22
 
 
 def resample(sound, own_rate, rate):
@@ -44,9 +46,17 @@ def resample(sound, own_rate, rate):
     count = tf.cast(tf.math.ceil(tf.size(sound) / steps), tf.int32)
     mirrored = sound[1 : half + 1][::-1]
     before = tf.pad(mirrored, [[half - tf.size(mirrored), 0]])
-    padded = tf.pad(tf.concat([before, sound], 0), [[0, count * steps - tf.size(sound) + half]])
-    frames = tf.signal.frame(padded, width, steps)  # (count, width)
-    return tf.reshape(frames @ weights, [-1])[:length]
+    at_once = tf.maximum(tf.minimum(count, FRAME_SAMPLES // width), 1)
+    blocks = tf.cast(tf.math.ceil(count / at_once), tf.int32)
+    padded = tf.pad(tf.concat([before, sound], 0), [[0, blocks * at_once * steps - tf.size(sound) + half]])
+
+    def block(number):
+        begin = number * at_once * steps
+        frames = tf.signal.frame(padded[begin : begin + (at_once - 1) * steps + width], width, steps)
+        return tf.reshape(frames @ weights, [-1])  # (at_once, width) @ (width, phases)
+
+    parts = tf.map_fn(block, tf.range(blocks), fn_output_signature=tf.float32, parallel_iterations=1)
+    return tf.reshape(parts, [-1])[:length]
 
 
 def samples_for(count, own_rate, rate):

@@ -161,6 +161,15 @@ class Served:
         return [self.kind.encode({n: x[i] for n, x in examples.items()}, self.shape) for i in range(count)]
 
 
+def write_endpoints(folder, module, endpoints):
+    """Writes what `Served.module` gives as a SavedModel, without its gradients.
+
+    Nobody asks an export for them, and to trace them takes longer than all the rest.
+    """
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, folder, signatures=endpoints, options=options)
+
+
 def _compiled_size(count):
     """The smallest of `BATCH_SIZES` that holds so many examples, or a multiple of the largest."""
     most = BATCH_SIZES[-1]

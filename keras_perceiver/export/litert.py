@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require, require_above, require_one_of
 from keras_perceiver.export.benchmark import time_export
-from keras_perceiver.export.endpoints import Served
+from keras_perceiver.export.endpoints import Served, write_endpoints
 from keras_perceiver.export.parity import REPORT, compare, require_parity
 from keras_perceiver.export.shelf import (
     DESCRIPTION,
@@ -128,12 +128,22 @@ def require_runtime():
 
 def convert(served, quantize, calibration=None):
     """The bytes of a LiteRT file."""
-    module, endpoints = served.module()
-    specs = {n: tf.TensorSpec((None, *shape), dtype, name=n) for n, (shape, dtype) in served.inputs.items()}
-    module.function = tf.function(lambda **inputs: endpoints["serving_default"](inputs), autograph=False)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [module.function.get_concrete_function(**specs)], module
-    )
+    try:
+        with tempfile.TemporaryDirectory() as folder, _quietly():
+            module, endpoints = served.module()
+            write_endpoints(folder, module, {"serving_default": endpoints["serving_default"]})
+            converter = _converter(folder, quantize, calibration)
+            return _in_int8(converter, served.model) if quantize == "int8" else converter.convert()
+    except Exception as error:  # the converter has an error for everything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"The model cannot be converted to LiteRT's built-in operators with quantize={quantize!r}. {reason}"
+        ) from error
+
+
+def _converter(folder, quantize, calibration):
+    """The converter of a SavedModel, set to what is to be quantised."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if quantize != "none":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -145,14 +155,7 @@ def convert(served, quantize, calibration=None):
         converter.representative_dataset = lambda: (
             {name: values[i : i + 1] for name, values in calibration.items()} for i in range(count)
         )
-    try:
-        with _quietly():
-            return _in_int8(converter, served.model) if quantize == "int8" else converter.convert()
-    except Exception as error:  # the converter has an error for everything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"The model cannot be converted to LiteRT's built-in operators with quantize={quantize!r}. {reason}"
-        ) from error
+    return converter
 
 
 def _in_int8(converter, model):

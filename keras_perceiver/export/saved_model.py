@@ -5,7 +5,7 @@ import time
 import tensorflow as tf
 
 from keras_perceiver._checks import require
-from keras_perceiver.export.endpoints import Served
+from keras_perceiver.export.endpoints import Served, write_endpoints
 from keras_perceiver.export.parity import (
     REPORT,
     FreshProcess,
@@ -90,9 +90,7 @@ def export_saved_model(
     description = {**describe_export(served, name, class_names, provenance), "endpoints": list(endpoints)}
     FreshProcess.of("saved_model")  # starts while the model is written
     with new_version(shelf, name) as (folder, published):
-        # Nobody asks a server for gradients, whose tracing would take as long as all the rest.
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, folder, signatures=endpoints, options=options)
+        write_endpoints(folder, module, endpoints)
         extra = folder / "assets.extra"
         extra.mkdir()
         write_json(extra / DESCRIPTION, description)

@@ -2,14 +2,12 @@
 
 Valid files of every format are mutated by bit flips, truncation and insertion, in the same way every time. Each mutant
 must end in an example or in an `InputError`; any other exception ends the programme. It prints what became of them, and
-the most processor time that one took, and the most memory that this process had meanwhile.
+the most processor time that one took, and the most memory that this process had meanwhile, above what it had before.
 """
 
 import argparse
 import functools
-import re
 import time
-from pathlib import Path
 
 import fuzz_audio
 import fuzz_audio_video
@@ -19,11 +17,17 @@ import fuzz_points
 import fuzz_video
 import numpy as np
 
+from keras_perceiver.training.memory import PeakMemory
+
 # name: (content, function of a mutant that returns what became of it)
 FILES = {
     name: (content, kind.outcome)
     for kind in (fuzz_images, fuzz_audio, fuzz_video, fuzz_film, fuzz_audio_video)
     for name, content in kind.valid_files().items()
+}
+FILES |= {
+    f"sound of {name}": (content, fuzz_audio_video.outcome_of_sound)
+    for name, content in fuzz_audio_video.valid_files().items()
 }
 FILES |= {
     name: (content, functools.partial(fuzz_points.outcome, extension=extension))
@@ -49,16 +53,6 @@ def mutants(content, count, seed):
         yield bytes(data)
 
 
-def forget_peak():
-    """Lets `peak_bytes` begin anew."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_bytes():
-    """The most memory that this process has had resident since it was last forgotten."""
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
-
-
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutants", type=int, default=100, help="of each file")
@@ -66,12 +60,12 @@ def main(arguments=None):
     print(f"{'':18} {'read':>7} {'refused':>8} {'slowest s':>10} {'peak MB':>8}")
     for number, (name, (content, outcome)) in enumerate(FILES.items()):
         refused, slowest = 0, 0.0
-        forget_peak()
+        memory = PeakMemory()
         for mutant in mutants(content, arguments.mutants, number):
             began = time.process_time()
             refused += outcome(mutant) == "refused"
             slowest = max(slowest, time.process_time() - began)
-        peak = peak_bytes() / 2**20
+        peak = memory.measure() / 2**20
         print(f"{name:24} {arguments.mutants - refused:7,} {refused:8,} {slowest:10.2f} {peak:8,.0f}", flush=True)
 
 

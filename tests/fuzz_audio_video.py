@@ -4,6 +4,8 @@ from films import CODECS, SOUND_RATE, film
 from fuzz_agreement import scanned_and_read
 from sounds import sine
 
+from keras_perceiver._checks import InputError
+from keras_perceiver.data.audio import MAX_SECONDS, decode_audio
 from keras_perceiver.data.audio_video import read_audio_video, scan_audio_video
 
 SHAPE = (2, 5, 7, 3, 1280, 8000, 5)
@@ -26,3 +28,13 @@ def outcome(content):
     assert 1 <= example["frames_length"] <= 5
     assert 1 <= example["length"] <= len(example["samples"])
     return "frames"
+
+
+def outcome_of_sound(content):
+    """The same where the sound alone is wanted: "samples" or "refused"."""
+    try:
+        samples, rate, _ = decode_audio(content, None, MAX_SECONDS, is_film=True)
+    except InputError:
+        return "refused"
+    assert 0 < len(samples) <= MAX_SECONDS * rate
+    return "samples"

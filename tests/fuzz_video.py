@@ -12,6 +12,7 @@ SHAPE = (3, 5, 7, 3)
 def valid_files():
     """`{name: bytes}` of a film of five frames in every format, and in H.264 where FFmpeg is built with its encoder."""
     files = {f"{kind} film": film(kind, frames=5, size=(32, 48)) for kind in CODECS}
+    files["bare mpeg film"] = film("mpeg2video", frames=5, size=(32, 48), codec="mpeg2video")
     if "libx264" in av.codecs_available:
         files["h264 film"] = film("mp4", frames=5, size=(32, 48), codec="libx264", b_frames=1)
     return files

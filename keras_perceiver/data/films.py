@@ -113,6 +113,7 @@ def opened(file, *, with_sound=False):
         raise
     except Exception as error:  # decoders raise nearly everything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = "It ends before its first frame." if isinstance(error, EOFError) else reason
         raise InputError(
             f"{name_of(file, 'film')} must be a readable film (MP4, AVI, MPG, WebM, MKV or GIF). {reason}"
         ) from error

@@ -56,7 +56,7 @@ BROKEN = {
     write_clouds: "solid/broken.off",
     write_films_with_sound: "low/silent.mp4",
 }
-WRITERS = [*thorough(write_films, write_films_in_windows, write_clouds), write_films_with_sound]
+WRITERS = [*thorough(write_films, write_films_in_windows), write_clouds, write_films_with_sound]
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from keras_perceiver._checks import InputError
 from keras_perceiver.data import Source, Split
+from keras_perceiver.layers import ModalityDropout
 from keras_perceiver.training import Checkpoints, Recipe, Run, Stopped, StopRequest
 from keras_perceiver.training.feeding import training_data
 from keras_perceiver.training.progress import History
@@ -40,12 +41,13 @@ def source(examples=None):
     return Source("noise", "image", ("a", "b"), {"train": split, "validation": split}, preset="image")
 
 
-def network(units=5, recipe=RECIPE, steps=STEPS):
-    """The same initial weights at every call."""
+def network(units=5, recipe=RECIPE, steps=STEPS, hidden=0):
+    """The same initial weights at every call; the share `hidden` of the pictures is hidden in training."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((2, 3, 1))
+    x = ModalityDropout(hidden, name="hiding")(inputs) if hidden else inputs
     # No ReLU: oneDNN's product with a bias and a ReLU makes 0 of NaN on processors with AVX-512.
-    x = keras.layers.Dense(units, "gelu", name="hidden")(keras.layers.Flatten()(inputs))
+    x = keras.layers.Dense(units, "gelu", name="hidden")(keras.layers.Flatten()(x))
     model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
     recipe.compile(model, steps)
     return model
@@ -74,14 +76,14 @@ def checkpoints(folder, **settings):
     return Checkpoints(folder, **{"every_steps": 1, "console": quiet(), **settings})
 
 
-def killed_run(folder, epoch=1, step=1):
+def killed_run(folder, epoch=1, step=1, hidden=0):
     """Leaves the checkpoints of a run that ended behind that step."""
     with pytest.raises(KeyboardInterrupt):
-        fit(network(), source(), RECIPE, 0, callbacks=[checkpoints(folder), At(epoch, step, interrupt)])
+        fit(network(hidden=hidden), source(), RECIPE, 0, callbacks=[checkpoints(folder), At(epoch, step, interrupt)])
 
 
-def resumed_weights(folder, console=None):
-    model = network()
+def resumed_weights(folder, console=None, hidden=0):
+    model = network(hidden=hidden)
     callback = checkpoints(folder, console=console or quiet())
     position = callback.restore(model)
     fit(model, source(), RECIPE, 0, position=position, callbacks=[callback])
@@ -125,6 +127,17 @@ def test_the_two_newest_checkpoints_are_kept_and_a_corrupt_one_is_passed_over(tm
     assert f"{newest} is corrupt" in console.file.getvalue()
     assert newest.with_name(newest.name + ".corrupt").read_bytes() == damaged
     assert_same(weights, whole_weights)
+
+
+def test_behind_a_kill_the_same_modalities_are_hidden(tmp_path):
+    whole = network(hidden=0.5)
+    draws = np.array(whole.get_layer("hiding").seed_generator.state)
+    fit(whole, source(), RECIPE, 0)
+    assert not np.array_equal(whole.get_layer("hiding").seed_generator.state, draws)
+    killed_run(tmp_path, hidden=0.5)
+    position, weights = resumed_weights(tmp_path, hidden=0.5)
+    assert position == (1, 2)
+    assert_same(weights, whole.get_weights())
 
 
 def test_where_no_checkpoint_can_be_read_a_run_begins_again(tmp_path, whole_weights):

@@ -5,6 +5,7 @@
 
 import hashlib
 import io
+import itertools
 import logging
 import math
 import os
@@ -93,8 +94,7 @@ def _read_mesh(content, extension):
 
     is_text = _require_few_lines(content, extension)
     promised = _promised(content, extension, is_text)
-    if extension == ".obj":
-        content = _absolute(content)
+    content = {".obj": _absolute, ".off": _in_triangles}.get(extension, bytes)(content)
     if extension in PARTS:
         content = PARTS[extension].sub(b"", content)
     options = {"skip_materials": True} if extension == ".obj" else {}
@@ -133,6 +133,23 @@ def _absolute(content):
                 raise ValueError("Its indices must begin at 1, or count back to it.")
             lines[number] = b"f " + b" ".join(b"%d" % i for i in indices)
     return b"\n".join(lines)
+
+
+def _in_triangles(content):
+    """An OFF file whose faces have all the same number of corners: others are cut into triangles from their first one,
+    as trimesh does it for all formats but this one."""
+    counts = OFF_COUNTS.search(content)
+    if counts is None:
+        return content
+    lines = (line.partition(b"#")[0].strip() for line in content[counts.end() :].split(b"\n")[1:])
+    vertices = list(itertools.islice(filter(None, lines), int(counts["vertex"])))
+    faces = [line.split() for line in itertools.islice(filter(None, lines), int(counts["face"]))]
+    if len({face[0] for face in faces}) <= 1:
+        return content
+    corners = [face[1 : int(face[0]) + 1] for face in faces]
+    triangles = [(b"3", face[0], *pair) for face in corners for pair in itertools.pairwise(face[1:])]
+    head = content[: counts.start("face")] + b"%d 0" % len(triangles)
+    return b"\n".join([head, *vertices, *map(b" ".join, triangles)])
 
 
 def _require_few_lines(content, extension):

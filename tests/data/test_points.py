@@ -244,6 +244,26 @@ def test_indices_of_an_obj_may_count_back_from_their_line():
     np.testing.assert_allclose(corners, expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("write", [as_off, as_obj, lambda v, f: as_ply(v, f, "")], ids=["off", "obj", "text ply"])
+def test_faces_of_any_number_of_corners_become_triangles(write):
+    """A house: a floor, walls of four and of five corners, and a roof of four triangles."""
+    floor = np.array([[0, 0], [2, 0], [2, 2], [0, 2]], float)
+    vertices = np.concatenate([np.pad(floor, [[0, 0], [0, 1]]), np.pad(floor, [[0, 0], [0, 1]], constant_values=1)])
+    vertices = np.concatenate([vertices, [[1, 0, 1.5], [1, 1, 2]]])
+    walls = [[0, 1, 5, 8, 4], [1, 2, 6, 5], [2, 3, 7, 6], [3, 0, 4, 7]]
+    faces = [[0, 3, 2, 1], *walls, [8, 5, 9], [5, 6, 9], [6, 7, 9], [7, 4, 9], [4, 8, 9]]
+    content = write(vertices, faces)
+    if write is as_off:
+        content = content.replace(b"\n4 3 0 4 7", b"\n# the last wall\n\n4 3 0 4 7 255 0 0  # red")
+    cloud = load_cloud(content, ".off" if write is as_off else ".obj" if write is as_obj else ".ply")
+    a, b, c = np.moveaxis(cloud.points[cloud.faces], 1, 0)
+    assert len(cloud.faces) == 2 + 3 + 3 * 2 + 5
+    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+    sides = [vertices[face] - vertices[9] for face in faces[5:]]
+    roof = sum(np.linalg.norm(np.cross(side[0], side[1])) / 2 for side in sides)
+    np.testing.assert_allclose(areas.sum(), 4 + 2 + 0.5 + 3 * 2 + roof)
+
+
 @pytest.mark.parametrize(
     ("content", "extension"),
     [

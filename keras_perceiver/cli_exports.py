@@ -54,7 +54,7 @@ def benchmark(
         list[Path], typer.Argument(help="Folders of SavedModels, of LiteRT files, or of runs: then the live model.")
     ],
     batch_size: Annotated[list[int] | None, typer.Option(help="Examples at once.", show_default="1, 8, 32")] = None,
-    threads: Annotated[list[int] | None, typer.Option(help="Of an export's runtime.", show_default="1, 2")] = None,
+    threads: Annotated[list[int] | None, typer.Option(help="Of the runtime.", show_default="1, 2")] = None,
     seconds: Annotated[float, typer.Option(help="How long each combination is timed.")] = 1.0,
     picture: Annotated[Path | None, typer.Option(help="A PNG to draw.", show_default="none")] = None,
     as_json: AsJson = False,

@@ -1,32 +1,28 @@
 """How fast a model answers: latency and throughput against batch size and threads."""
 
+import itertools
 import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from rich.table import Table
 
 from keras_perceiver._checks import printable, require, require_above, require_positive
 from keras_perceiver.data import MODALITIES
 from keras_perceiver.export.endpoints import Served, noise
-from keras_perceiver.export.fresh_process import milliseconds
 from keras_perceiver.export.parity import FreshProcess, write_inputs
 from keras_perceiver.export.shelf import find_export, read_description
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Calls with one batch: `median`, `p90` and `p99` in milliseconds, and `examples_per_second` at the median.
-
-    `threads` is None where a runtime took as many as it liked.
-    """
+    """Calls with one batch: `median`, `p90` and `p99` in milliseconds, and `examples_per_second` at the median."""
 
     model: str
     runtime: str
-    threads: int | None
+    threads: int
     batch_size: int
     median: float
     p90: float
@@ -38,13 +34,13 @@ class Timing:
 def benchmark(models, *, batch_sizes=(1, 8, 32), threads=(1, 2), seconds=1.0, picture=None):
     """Times what a server asks of a model, raw arrays in and logits out.
 
-    Exports are timed in a process that runs nothing else. The model of a run is timed live and in float32, in this
-    process and with all its threads.
+    Each is timed in a process that runs nothing else; the model of a run in float32, whatever it was trained in, as its
+    export is.
 
     Args:
         models: folders: of a SavedModel or a LiteRT file, or of its versions; or of a finished run.
         batch_sizes: examples at once, of noise.
-        threads: of the runtime of an export.
+        threads: of the runtime.
         seconds: how long each combination is timed: at least ten calls, of more than a second three.
         picture: path of a PNG that is drawn; None for none.
 
@@ -69,13 +65,10 @@ def benchmark(models, *, batch_sizes=(1, 8, 32), threads=(1, 2), seconds=1.0, pi
     if picture is not None:
         legal = Path(picture).suffix.lower() == ".png" and Path(picture).absolute().parent.is_dir()
         require(legal, "`picture` must be a .png in a folder that is there", picture=str(picture))
-    found = [None if is_run(folder) else find_export(folder) for folder in models]
+    found = [(Path(folder), "live") if is_run(folder) else find_export(folder) for folder in models]
     timings = []
-    for folder, export in zip(models, found, strict=True):
-        timed = time_live(folder, batch_sizes, seconds) if export is None else None
-        for count in threads if timed is None else ():
-            timings += time_export(*export, count, batch_sizes, seconds)
-        timings += timed or []
+    for model, count in itertools.product(found, threads):
+        timings += time_model(*model, count, batch_sizes, seconds)
     if picture is not None:
         plot_timings(timings, picture)
     return timings
@@ -86,17 +79,22 @@ def is_run(folder):
     return all((Path(folder) / name).is_file() for name in ("model.keras", "config.json"))
 
 
-def time_export(folder, artefact_format, threads, batch_sizes, seconds, examples=None):
-    """The timings of one export with so many threads; `examples` are `{input: (n, ..)}`, None for noise."""
+def time_model(folder, model_format, threads, batch_sizes, seconds, examples=None):
+    """The timings of one export, or of the model of a run ("live"), with so many threads; `examples` are
+    `{input: (n, ..)}`, None for noise."""
     if examples is None:
-        description = read_description(folder, artefact_format)
-        shape = tuple(description["example_shape"])
-        examples = noise(MODALITIES[description["modality"]], shape, max(batch_sizes))
+        if model_format == "live":
+            known = _configuration(folder)["source"]
+            modality, shape = known["modality"], known["shape"]
+        else:
+            description = read_description(folder, model_format)
+            modality, shape = description["modality"], description["example_shape"]
+        examples = noise(MODALITIES[modality], tuple(shape), max(batch_sizes))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "inputs.npz"
         write_inputs(path, {"serving_default": examples})
         # TensorFlow's threads are set once a process.
-        process = FreshProcess.of(artefact_format, threads if artefact_format == "saved_model" else None)
+        process = FreshProcess.of(model_format, None if model_format == "litert" else threads)
         said = process.ask(
             folder,
             endpoints=["serving_default"],
@@ -108,22 +106,18 @@ def time_export(folder, artefact_format, threads, batch_sizes, seconds, examples
     return [_timing(folder, said["runtime"], threads, size, said["milliseconds"][str(size)]) for size in batch_sizes]
 
 
-def time_live(run, batch_sizes, seconds):
-    """The timings of the model of a run in this process: in float32, whatever it was trained in, as its export is."""
+def served_by(run):
+    """`Served` of the model of a run."""
     import keras
 
-    folder = Path(run)
-    config = json.loads((folder / "config.json").read_text())
+    config = _configuration(run)
     known = config["source"]
-    model = keras.models.load_model(folder / "model.keras")
-    served = Served(model, modality=known["modality"], shape=known["shape"], settings=config["preprocess"])
-    forward = tf.function(served.forward, autograph=False)
+    model = keras.models.load_model(Path(run) / "model.keras", compile=False)
+    return Served(model, modality=known["modality"], shape=known["shape"], settings=config["preprocess"])
 
-    def ask(batch):
-        return forward({name: tf.constant(x) for name, x in batch.items()})["logits"].numpy()
 
-    examples, runtime = served.noise(max(batch_sizes)), f"live in float32, tensorflow {tf.__version__}"
-    return [_timing(run, runtime, None, size, milliseconds(ask, examples, size, seconds)) for size in batch_sizes]
+def _configuration(run):
+    return json.loads((Path(run) / "config.json").read_text())
 
 
 def timings_table(timings):
@@ -133,7 +127,7 @@ def timings_table(timings):
         table.add_row(
             printable(timing.model),
             timing.runtime,
-            "all" if timing.threads is None else str(timing.threads),
+            str(timing.threads),
             str(timing.batch_size),
             *(f"{value:,.2f}" for value in (timing.median, timing.p90, timing.p99)),
             f"{timing.examples_per_second:,.0f}",
@@ -150,7 +144,7 @@ def plot_timings(timings, path):
     for key in dict.fromkeys((t.model, t.runtime, t.threads) for t in timings):
         some = sorted((t for t in timings if (t.model, t.runtime, t.threads) == key), key=lambda t: t.batch_size)
         sizes = [t.batch_size for t in some]
-        label = f"{key[0]}, {'all' if key[2] is None else key[2]} thread{'' if key[2] == 1 else 's'}"
+        label = f"{key[0]}, {key[2]} thread{'' if key[2] == 1 else 's'}"
         (line,) = latency.plot(sizes, [t.median for t in some], marker="o", label=label)
         latency.fill_between(sizes, [t.median for t in some], [t.p99 for t in some], alpha=0.15, color=line.get_color())
         throughput.plot(sizes, [t.examples_per_second for t in some], marker="o", color=line.get_color())

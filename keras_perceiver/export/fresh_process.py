@@ -1,8 +1,8 @@
-"""Runs an exported artefact and nothing else, in a process of its own: the other half of `parity`.
+"""Runs a model and nothing else, in a process of its own: the other half of `parity`.
 
-Started by its path. It imports NumPy and one runtime; this package and Keras (and, beside LiteRT, TensorFlow) cannot be
-imported here, so that an artefact which needs them fails. A request is a line of JSON on stdin, an answer one on
-stdout.
+Started by its path. For an export it imports NumPy and one runtime; this package and Keras (and, beside LiteRT,
+TensorFlow) cannot be imported here then, so that an artefact which needs them fails. A request is a line of JSON on
+stdin, an answer one on stdout.
 """
 
 import importlib.util
@@ -13,17 +13,17 @@ import time
 
 import numpy as np
 
-FORBIDDEN = {"saved_model": ("keras_perceiver", "keras"), "litert": ("keras_perceiver", "keras", "tensorflow")}
+FORBIDDEN = {
+    "saved_model": ("keras_perceiver", "keras"),
+    "litert": ("keras_perceiver", "keras", "tensorflow"),
+    "live": (),  # the model of a run, which needs them
+}
 C_API = " by the C API"  # behind the name of an endpoint of a SavedModel: loaded and run as a server does
 
 
 def saved_model(folder, threads):
     """`endpoint -> function of {input: array}` of a SavedModel; the number of threads is set once a process."""
-    import tensorflow as tf
-
-    if threads:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf = _tensorflow(threads)
     loaded = tf.saved_model.load(folder)
     sessions = []  # one, where an endpoint is asked for by the C API
 
@@ -42,6 +42,29 @@ def saved_model(folder, threads):
         return run
 
     return endpoint, f"tensorflow {tf.__version__}"
+
+
+def live(folder, threads):
+    """The same of the model of a run, whose one endpoint is as the `serving_default` of its export."""
+    tf = _tensorflow(threads)
+    from keras_perceiver.export.benchmark import served_by
+
+    forward = tf.function(served_by(folder).forward, autograph=False)
+
+    def run(inputs):
+        return {"logits": forward({name: tf.constant(value) for name, value in inputs.items()})["logits"].numpy()}
+
+    return lambda name: run, f"live in float32, tensorflow {tf.__version__}"
+
+
+def _tensorflow(threads):
+    """The module, with that number of threads, which can be set before anything is computed; None to leave it."""
+    import tensorflow as tf
+
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    return tf
 
 
 def _server_session(folder):
@@ -134,7 +157,7 @@ def answer(formats, request):
 
 def main():
     """Answers requests until stdin ends."""
-    formats = {"saved_model": saved_model, "litert": litert}[sys.argv[1]]
+    formats = {"saved_model": saved_model, "litert": litert, "live": live}[sys.argv[1]]
     for name in FORBIDDEN[sys.argv[1]]:
         sys.modules[name] = None
     answers = os.fdopen(os.dup(1), "w")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require, require_above, require_one_of
-from keras_perceiver.export.benchmark import time_export
+from keras_perceiver.export.benchmark import time_model
 from keras_perceiver.export.endpoints import Served, write_endpoints
 from keras_perceiver.export.parity import REPORT, compare, require_parity
 from keras_perceiver.export.shelf import (
@@ -235,7 +235,7 @@ def _measured(served, folder, examples, figure, limits):
 def _latency(folder, examples, threads):
     """Milliseconds of one example: `median`, `p90`, `p99`, and `calls`, how many were timed."""
     one = {name: values[:1] for name, values in examples.items()}
-    (timing,) = time_export(folder, "litert", threads, [1], SECONDS, one)
+    (timing,) = time_model(folder, "litert", threads, [1], SECONDS, one)
     return {name: getattr(timing, name) for name in ("median", "p90", "p99", "calls")}
 
 

@@ -34,6 +34,7 @@ class FreshProcess:
     _running: ClassVar[dict] = {}  # by format and threads: it takes seconds to start, and stays until Python ends
 
     def __init__(self, artefact_format):
+        self._format = artefact_format
         self._one_at_a_time = threading.Lock()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
         self._process = subprocess.Popen(
@@ -79,7 +80,9 @@ class FreshProcess:
                 raise InputError(f"The process that runs exported models ended with {self._process.wait()}. {last}")
             found = json.loads(line)
             if "error" in found:
-                raise InputError(f"What was exported cannot be run without this package. {found['error']}")
+                what = "What was exported cannot be run without this package"
+                what = "The model of the run cannot be run" if self._format == "live" else what
+                raise InputError(f"{what}. {found['error']}")
             return found
 
         with self._one_at_a_time:

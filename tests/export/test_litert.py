@@ -204,6 +204,18 @@ def test_what_cannot_be_is_refused_before_work_begins(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_benchmark_times_the_model_of_a_run_with_every_number_of_threads_too(measured, tmp_path):
+    measured[0].save(tmp_path / "model.keras")
+    source = {"modality": "image", "shape": measured[0].input_shape[1:]}
+    (tmp_path / "config.json").write_text(json.dumps({"source": source, "preprocess": {}}))
+    timings = benchmark([tmp_path], batch_sizes=(2,), threads=(1, 2), seconds=0.05)
+    assert [(t.model, t.threads, t.batch_size) for t in timings] == [(str(tmp_path), n, 2) for n in (1, 2)]
+    assert all(timing.runtime.startswith("live in float32") and timing.median > 0 for timing in timings)
+    (tmp_path / "model.keras").write_bytes(b"no model")
+    with pytest.raises(InputError, match=r"The model of the run cannot be run. ValueError"):
+        benchmark([tmp_path])
+
+
 def test_benchmark_times_every_batch_size_with_every_number_of_threads(measured, tmp_path):
     picture = tmp_path / "speed.png"
     timings = benchmark([measured[2].folder.parent], batch_sizes=(1, 7), threads=(1, 2), seconds=0.05, picture=picture)

@@ -1,7 +1,6 @@
 """How fast a model answers: latency and throughput against batch size and threads."""
 
 import itertools
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,14 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from keras_perceiver._checks import printable, require, require_above, require_positive
+from keras_perceiver._checks import InputError, printable, require, require_above, require_positive
+from keras_perceiver._files import read_json_object
 from keras_perceiver.data import MODALITIES
 from keras_perceiver.export.endpoints import Served, noise
 from keras_perceiver.export.parity import FreshProcess, write_inputs
 from keras_perceiver.export.shelf import find_export, read_description
+
+CONFIG = "config.json"  # of a run
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def benchmark(models, *, batch_sizes=(1, 8, 32), threads=(1, 2), seconds=1.0, pi
         models: folders: of a SavedModel or a LiteRT file, or of its versions; or of a finished run.
         batch_sizes: examples at once, of noise.
         threads: of the runtime.
-        seconds: how long each combination is timed: at least ten calls, of more than a second three.
+        seconds: how long each combination is timed: at least ten calls, of more than a second two.
         picture: path of a PNG that is drawn; None for none.
 
     Returns:
@@ -66,6 +68,8 @@ def benchmark(models, *, batch_sizes=(1, 8, 32), threads=(1, 2), seconds=1.0, pi
         legal = Path(picture).suffix.lower() == ".png" and Path(picture).absolute().parent.is_dir()
         require(legal, "`picture` must be a .png in a folder that is there", picture=str(picture))
     found = [(Path(folder), "live") if is_run(folder) else find_export(folder) for folder in models]
+    for folder, model_format in found:
+        _example_of(folder, model_format)
     timings = []
     for model, count in itertools.product(found, threads):
         timings += time_model(*model, count, batch_sizes, seconds)
@@ -76,20 +80,14 @@ def benchmark(models, *, batch_sizes=(1, 8, 32), threads=(1, 2), seconds=1.0, pi
 
 def is_run(folder):
     """Whether a folder is that of a run with a trained model."""
-    return all((Path(folder) / name).is_file() for name in ("model.keras", "config.json"))
+    return all((Path(folder) / name).is_file() for name in ("model.keras", CONFIG))
 
 
 def time_model(folder, model_format, threads, batch_sizes, seconds, examples=None):
     """The timings of one export, or of the model of a run ("live"), with so many threads; `examples` are
     `{input: (n, ..)}`, None for noise."""
     if examples is None:
-        if model_format == "live":
-            known = _configuration(folder)["source"]
-            modality, shape = known["modality"], known["shape"]
-        else:
-            description = read_description(folder, model_format)
-            modality, shape = description["modality"], description["example_shape"]
-        examples = noise(MODALITIES[modality], tuple(shape), max(batch_sizes))
+        examples = noise(*_example_of(folder, model_format), max(batch_sizes))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "inputs.npz"
         write_inputs(path, {"serving_default": examples})
@@ -110,25 +108,36 @@ def served_by(run):
     """`Served` of the model of a run."""
     import keras
 
-    config = _configuration(run)
+    config = read_json_object(Path(run) / CONFIG, "config")
     known = config["source"]
     model = keras.models.load_model(Path(run) / "model.keras", compile=False)
     return Served(model, modality=known["modality"], shape=known["shape"], settings=config["preprocess"])
 
 
-def _configuration(run):
-    return json.loads((Path(run) / "config.json").read_text())
+def _example_of(folder, model_format):
+    """`(Modality, shape)` of the examples that a model takes; an `InputError` where its own files do not say so."""
+    try:
+        if model_format == "live":
+            known = read_json_object(folder / CONFIG, "config")["source"]
+            return MODALITIES[known["modality"]], tuple(known["shape"])
+        known = read_description(folder, model_format)
+        return MODALITIES[known["modality"]], tuple(known["example_shape"])
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"What lies beside the model in {str(folder)!r} must be keras-perceiver's own. {error!r}"
+        ) from error
 
 
 def timings_table(timings):
     """A `rich` table of timings."""
-    table = Table("model", "runtime", "threads", "batch", "median ms", "90 %", "99 %", "examples/s")
+    table = Table("model", "runtime", "threads", "batch", "calls", "median ms", "90 %", "99 %", "examples/s")
     for timing in timings:
         table.add_row(
             printable(timing.model),
             timing.runtime,
             str(timing.threads),
             str(timing.batch_size),
+            str(timing.calls),
             *(f"{value:,.2f}" for value in (timing.median, timing.p90, timing.p99)),
             f"{timing.examples_per_second:,.0f}",
         )

@@ -15,6 +15,7 @@ from keras_perceiver.export.warm_up import BATCH_SIZES
 EMBEDDING = "latent_mean"  # the layer of a Perceiver that takes the latent array
 LATENTS = ("latent_array", EMBEDDING)
 LARGE = 100e9  # FLOPs of a forward pass that takes seconds
+CLIPS_AT_ONCE = 16  # of `from_bytes`, as many as our client sends of files
 XLA = "serving_xla"  # the endpoint that is `serving_default` compiled
 
 
@@ -75,10 +76,24 @@ class Served:
             logits = compiled(filled)["logits"][:count]
             return {"logits": logits, "probabilities": self.probabilities(logits)}
 
+        def in_blocks(clips):
+            """The logits of any number of clips, of which a file may have `MAX_CLIPS`, in the memory of a few."""
+
+            def block(start, logits):
+                some = {name: clip[start : start + CLIPS_AT_ONCE] for name, clip in clips.items()}
+                return start + CLIPS_AT_ONCE, tf.concat([logits, forward(some)["logits"]], axis=0)
+
+            logits = tf.zeros((0, self.model.output_shape[-1]))
+            shapes = (tf.TensorShape([]), tf.TensorShape([None, logits.shape[1]]))
+            count = tf.shape(next(iter(clips.values())))[0]
+            found = tf.while_loop(lambda start, _: start < count, block, (0, logits), shapes, parallel_iterations=1)
+            return found[1]
+
         def from_bytes(inputs):
             """Encoded files -> `logits` and `probabilities`, (B, classes), and `valid`, (B,) bool."""
             clips, exists, valid = decode_examples(*self.kind.decoder(self.shape), inputs["encoded"])
-            logits = forward({name: tf.boolean_mask(clip, exists) for name, clip in clips.items()})["logits"]
+            clips = {name: tf.boolean_mask(clip, exists) for name, clip in clips.items()}
+            logits = in_blocks(clips) if exists.shape[1] > 1 else forward(clips)["logits"]
             file = tf.where(exists)[:, 0]  # of each clip
             logits = tf.math.unsorted_segment_mean(logits, file, tf.size(valid))
             return {

@@ -103,7 +103,7 @@ def rows(run, inputs, batch_sizes):
 def milliseconds(run, inputs, batch_size, seconds):
     """Times of calls with one batch, for so many seconds and at least ten, after two that are not counted.
 
-    A call of more than a second is timed at least three times, after one that is not counted.
+    A call of more than a second is timed at least twice, after one that is not counted.
     """
     batch = {name: values[:batch_size] for name, values in inputs.items()}
 
@@ -114,7 +114,7 @@ def milliseconds(run, inputs, batch_size, seconds):
 
     timed()  # the first one prepares what the others find
     second = timed()
-    times, least = ([second], 3) if second > 1000 else ([], 10)
+    times, least = ([second], 2) if second > 1000 else ([], 10)
     end = time.perf_counter() + seconds
     while len(times) < least or time.perf_counter() < end:
         times.append(timed())

@@ -106,9 +106,8 @@ def export_litert(
     served = Served(model, modality=modality, shape=shape, settings=settings, multi_label=multi_label)
     home = f"{name}-litert" if quantize == "none" else f"{name}-litert-{quantize}"
     description = {**describe_export(served, home, class_names, provenance), "quantize": quantize}
-    content = convert(served, quantize, calibration)
     with new_version(shelf, home) as (folder, published):
-        (folder / LITERT_FILE).write_bytes(content)
+        (folder / LITERT_FILE).write_bytes(convert(served, quantize, calibration))
         report = _measured(served, folder, examples, figure, limits)
         write_json(folder / DESCRIPTION, description)
         write_json(folder / REPORT, report)
@@ -195,7 +194,7 @@ def _measured(served, folder, examples, figure, limits):
     examples = served.noise(BATCH) if is_noise else examples
     count = len(next(iter(examples.values())))
     require(count > 0, "`examples` must hold at least one example", examples=count)
-    sizes = [size for size in (1, 3) if count > 4]
+    sizes = [size for size, least in ((1, 2), (3, 4)) if count >= least]
     while count > sum(sizes):
         sizes.append(min(BATCH, count - sum(sizes)))
     report, answers, expected = compare(

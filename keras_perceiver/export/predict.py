@@ -49,10 +49,12 @@ class SavedClassifier:
         require(artefact_format == "saved_model", "`saved_model` must be a SavedModel", saved_model=str(folder))
         description = read_description(self.folder, artefact_format)
         if server is not None:
-            _require_alike(Path(folder), description)
-            is_version = self.folder == Path(folder) and re.fullmatch(VERSION, self.folder.name) is not None
-            if is_version and connection.get("version") is None:  # its names are not those of any other
-                connection["version"] = int(self.folder.name)
+            given, asked = Path(folder).resolve(), connection.get("version")
+            is_version = self.folder.resolve() == given and re.fullmatch(VERSION, given.name) is not None
+            if is_version and asked is None:  # its names are not those of any other
+                connection["version"] = int(given.name)
+            elif not is_version or str(asked) != given.name:
+                _require_alike(given.parent if is_version else given, description)
         try:
             self.class_names = tuple(description["class_names"])
             self.modality = MODALITIES[description["modality"]]
@@ -102,6 +104,7 @@ class SavedClassifier:
                 found[1:] == tuple(shape), f"`{name}` must be of shape (B, {', '.join(map(str, shape))})", shape=found
             )
         answer, expected = self._ask(arrays), (len(next(iter(arrays.values()))), len(self.class_names))
+        answer = {name: np.asarray(value, np.float32) for name, value in answer.items()}  # by REST numbers have no type
         shapes = {name: np.shape(answer.get(name)) for name in ("logits", "probabilities")}
         legal = all(shape == expected for shape in shapes.values())
         require(legal, f"A model of {expected[1]} classes must answer with rows of as many numbers", **shapes)

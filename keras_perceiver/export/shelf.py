@@ -202,7 +202,9 @@ def model_card(description, endpoints, measured):
     """
     known = description["provenance"]
     names = description["class_names"]
-    shown = ", ".join(printable(name) for name in names[:20]) + (", .." if len(names) > 20 else "")
+    shown = ", ".join(printable(name) for name in names[:20]) + (
+        f", .. (all in `{DESCRIPTION}`)" if len(names) > 20 else ""
+    )
     lines = [
         f"# {description['name']}",
         "",

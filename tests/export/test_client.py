@@ -165,7 +165,9 @@ def test_the_command_asks_a_server_for_the_version_that_is_named(double, exporte
     assert "`certificates` are for TLS" in plain.stderr
 
 
-def test_a_server_may_have_any_version_so_those_on_the_shelf_must_name_the_same_classes(double, exported, tmp_path):
+def test_a_server_may_have_any_version_so_those_on_the_shelf_must_name_the_same_classes(
+    double, exported, tmp_path, monkeypatch
+):
     home = tmp_path / "animals"
     for version in ("1", "2"):
         shutil.copytree(exported[1].folder, home / version)
@@ -181,6 +183,13 @@ def test_a_server_may_have_any_version_so_those_on_the_shelf_must_name_the_same_
         SavedClassifier(home, server=double.address)
     assert SavedClassifier(home / "1", server=double.address).logits(pictures).shape == (1, 3)
     assert double.requests[-1].model_spec.version.value == 1  # whichever is the highest that the server has
+    assert SavedClassifier(home / "1", server=double.address, version=1).logits(pictures).dtype == np.float32
+    for other in (2, "stable"):
+        with pytest.raises(InputError, match=r"the version that the server has loaded.*differ in their class names"):
+            SavedClassifier(home / "1", server=double.address, version=other)
+    monkeypatch.chdir(home / "1")
+    assert SavedClassifier(".", server=double.address).logits(pictures).shape == (1, 3)
+    assert double.requests[-1].model_spec.version.value == 1
     with pytest.raises(InputError, match=r"`inputs` must hold image.*missing=\['image'\]"):
         SavedClassifier(home / "1").logits({"picture": pictures})
 

@@ -211,6 +211,10 @@ def test_benchmark_times_the_model_of_a_run_with_every_number_of_threads_too(mea
     timings = benchmark([tmp_path], batch_sizes=(2,), threads=(1, 2), seconds=0.05)
     assert [(t.model, t.threads, t.batch_size) for t in timings] == [(str(tmp_path), n, 2) for n in (1, 2)]
     assert all(timing.runtime.startswith("live in float32") and timing.median > 0 for timing in timings)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"must be keras-perceiver's own. KeyError"):
+        benchmark([tmp_path])
+    (tmp_path / "config.json").write_text(json.dumps({"source": source, "preprocess": {}}))
     (tmp_path / "model.keras").write_bytes(b"no model")
     with pytest.raises(InputError, match=r"The model of the run cannot be run. ValueError"):
         benchmark([tmp_path])

@@ -32,11 +32,9 @@ OFF_COUNTS = re.compile(rb"\A\s*(?:#[^\n]*\n\s*)*[A-Z]*OFF\s*(?:#[^\n]*\n\s*)*(?
 PLY_TEXT = re.compile(rb"^format\s+ascii\b", re.MULTILINE)
 OBJ_RELATIVE = re.compile(rb"^[ \t]*f[ \t](?:[^\n]*[ \t/])?(?:-|0+(?![\d.]))", re.MULTILINE)
 PLY_ELEMENT = re.compile(rb"^element\s+(?P<kind>\w+)\s+(?P<count>\d+)", re.MULTILINE)
-# What divides a text file into parts, each of which trimesh would compare with all before it.
-PARTS = {
-    ".obj": re.compile(rb"^[ \t]*(?:mtllib|usemtl|o|g|s)\b[^\n]*", re.MULTILINE),
-    ".stl": re.compile(rb"^[ \t]*endsolid\b[^\n]*\n\s*solid\b[^\n]*\n", re.MULTILINE | re.IGNORECASE),
-}
+DECIMAL_COMMA = re.compile(r"\d,\d+[;\t ]+[-+]?\d+,\d")
+STL_BOUNDS = re.compile(rb"(?:end)?solid[^\n]*", re.IGNORECASE)
+STL_HEADER, STL_TRIANGLE = 84, 50  # bytes of a binary file
 
 # trimesh says there what it could not load beside a shape, such as pictures, which are not asked for.
 logging.getLogger("trimesh").addHandler(logging.NullHandler())
@@ -94,9 +92,7 @@ def _read_mesh(content, extension):
 
     is_text = _require_few_lines(content, extension)
     promised = _promised(content, extension, is_text)
-    content = {".obj": _absolute, ".off": _in_triangles}.get(extension, bytes)(content)
-    if extension in PARTS:
-        content = PARTS[extension].sub(b"", content)
+    content = PREPARED.get(extension, bytes)(content)
     options = {"skip_materials": True} if extension == ".obj" else {}
     scene = trimesh.load_scene(io.BytesIO(content), file_type=extension[1:], process=False, **options)
     vertices, faces, count = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], 0
@@ -113,13 +109,17 @@ def _read_mesh(content, extension):
     return cloud
 
 
-def _absolute(content):
-    """An OBJ file whose faces are of vertices alone, counted from 1; where an index is negative it counts back from the
-    line that it stands in.
+def _one_obj(content):
+    """An OBJ file of one part, in UTF-8: trimesh would compare each part with all before it, and guess an encoding.
+
+    Its faces are of vertices alone, counted from 1, if an index is negative: that counts back from its line.
 
     Raises:
         ValueError: where one is 0, or before the first vertex.
     """
+    content = content.decode("utf-8", "replace").encode()
+    content = content.replace(b"\r\n", b"\n").replace(b"\\\n", b"")  # lines that go on
+    content = content.replace(b"usemtl ", b" ")  # of which trimesh makes parts wherever it stands
     if not OBJ_RELATIVE.search(content):
         return content
     count, lines = 0, content.split(b"\n")
@@ -135,6 +135,20 @@ def _absolute(content):
     return b"\n".join(lines)
 
 
+def _one_stl(content):
+    """An STL file of one solid, for the same reason.
+
+    Raises:
+        ValueError: where a text does not end with its last solid.
+    """
+    if len(content) == STL_HEADER + STL_TRIANGLE * int.from_bytes(content[STL_HEADER - 4 : STL_HEADER], "little"):
+        return content
+    content = content.decode("utf-8", "replace").encode()
+    if b"vertex" in content.lower().rpartition(b"endsolid")[2]:
+        raise ValueError("It ends before its last solid does.")
+    return b"solid a\n" + STL_BOUNDS.sub(b"", content) + b"\nendsolid a\n"
+
+
 def _in_triangles(content):
     """An OFF file whose faces have all the same number of corners: others are cut into triangles from their first one,
     as trimesh does it for all formats but this one."""
@@ -146,15 +160,21 @@ def _in_triangles(content):
     faces = [line.split() for line in itertools.islice(filter(None, lines), int(counts["face"]))]
     if len({face[0] for face in faces}) <= 1:
         return content
-    corners = [face[1 : int(face[0]) + 1] for face in faces]
+    corners = [[b"%d" % int(corner) for corner in face[1 : int(face[0]) + 1]] for face in faces]
     triangles = [(b"3", face[0], *pair) for face in corners for pair in itertools.pairwise(face[1:])]
     head = content[: counts.start("face")] + b"%d 0" % len(triangles)
     return b"\n".join([head, *vertices, *map(b" ".join, triangles)])
 
 
+# What makes a file of one that trimesh reads well, in bounded time.
+PREPARED = {".obj": _one_obj, ".off": _in_triangles, ".stl": _one_stl}
+
+
 def _require_few_lines(content, extension):
     """Of text, each line of which takes memory and time however short it is."""
-    is_text = extension in (".off", ".obj") or (extension == ".ply" and PLY_TEXT.search(content[: 2**16]) is not None)
+    is_text = extension in (".off", ".obj", ".xyz") or (
+        extension == ".ply" and PLY_TEXT.search(content[: 2**16]) is not None
+    )
     if is_text and content.count(b"\n") + content.count(b"\r") > MAX_LINES:
         raise ValueError(f"It has more than the {MAX_LINES:,} lines that can be read.")
     return is_text
@@ -182,12 +202,16 @@ def _promised(content, extension, is_text):
 
 
 def _read_text(content, extension):
-    lines = re.sub(rb"[,;\t]", b" ", content).decode("utf-8", "replace").splitlines()
+    _require_few_lines(content, extension)
+    lines = content.decode("utf-8", "replace").splitlines()
     lines = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "//"))]
     if len(lines) > 1 and re.fullmatch(r"\s*\d+\s*", lines[0]):
         del lines[0]  # the number of points, as CloudCompare writes it
     if lines and not re.match(r"\s*[-+]?\.?\d", lines[0]) and not re.match(r"\s*[-+]?(nan|inf)", lines[0].lower()):
         del lines[0]  # names of the columns
+    if any(map(DECIMAL_COMMA.search, lines[:1])):
+        raise ValueError("Its numbers must have a point, and no comma, before their decimals.")
+    lines = [re.sub(r"[,;\t]", " ", line) for line in lines]
     return Cloud(np.loadtxt(lines, np.float64, comments=None, ndmin=2) if lines else np.zeros((0, 3)))
 
 

@@ -10,7 +10,7 @@ from keras_perceiver._checks import InputError, given, nearest, require
 from keras_perceiver.data.catalogue_features import form_of
 from keras_perceiver.data.examples import Lazy, in_parallel
 from keras_perceiver.data.modalities import MODALITIES
-from keras_perceiver.data.reports import Problem, Report
+from keras_perceiver.data.reports import Problem, Report, broken_off_notes
 from keras_perceiver.data.splits import SPLITS, Split
 
 LARGE = 2**31  # 2 GiB: more decoded bytes than this are decoded as they are needed
@@ -62,6 +62,8 @@ def read_catalogue(name, *, modality=None, data_dir=None, shape=None, console=No
         shape = kind.choose_shape(of_all, **{option: asked.get(option) for option in kind.options})
     shape = tuple(shape)
     notes += kind.notes(known, shape)
+    places = {f"{split}/{i}": fact for split in facts for i, fact in zip(kept[split], facts[split], strict=True)}
+    notes += broken_off_notes([place for place, fact in places.items() if (fact or {}).get("is_broken_off")])
     splits = {}
     for split in names:
 

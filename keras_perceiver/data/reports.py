@@ -18,6 +18,12 @@ def some_of(names):
     return "; ".join(printable(name) for name in names[:NAMED]) + more
 
 
+def broken_off_notes(names):
+    """What is to be said of files that end early, a list of sentences."""
+    said = "files end early or cannot be decoded to their end, and are used up to there"
+    return [f"{len(names):,} {said}: {some_of(names)}"] if names else []
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that was skipped: what kind of thing, where, and why."""

@@ -12,7 +12,7 @@ from keras_perceiver.data.catalogue import find_catalogue_modality, read_catalog
 from keras_perceiver.data.examples import Lazy, in_parallel
 from keras_perceiver.data.folders import list_folder
 from keras_perceiver.data.modalities import MODALITIES
-from keras_perceiver.data.reports import Problem, Report, some_of
+from keras_perceiver.data.reports import Problem, Report, broken_off_notes, some_of
 from keras_perceiver.data.scan import scan_files
 from keras_perceiver.data.source import SPLIT_SEED, Source, check_classes, finished
 from keras_perceiver.data.splits import SPLITS, Split
@@ -197,12 +197,7 @@ def _load_folder(folder, *, modality, shape, splits, console, **asked):
     found = [facts[item.path] for item in items]
     shape = tuple(shape or kind.choose_shape(found, **{name: asked[name] for name in kind.options}))
     notes += kind.notes(found, shape)
-    broken_off = [item.path for item in items if facts[item.path].get("is_broken_off")]
-    if broken_off:
-        notes.append(
-            f"{len(broken_off):,} files end early or cannot be decoded to their end, and are used up to there: "
-            f"{some_of(broken_off)}"
-        )
+    notes += broken_off_notes([item.path for item in items if facts[item.path].get("is_broken_off")])
     root = folder.resolve()
 
     def fetch(path, **crop):

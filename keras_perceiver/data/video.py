@@ -17,7 +17,7 @@ from keras_perceiver.data.files import name_of
 from keras_perceiver.data.images import normalize_pixels
 from keras_perceiver.data.reports import say
 
-SCAN_FRAMES = 32  # of a film are hashed
+SCAN_FRAMES = 32  # of a film are hashed in all their colours
 SCAN_PIXELS = 2**29  # films of so many are decoded whole when they are examined: 250 frames of 1920 x 1080
 
 DEFAULT_FRAMES = 16
@@ -90,9 +90,9 @@ def scan_video(file):
     Returns:
         `{"size": [H, W], "frames": int, "seconds": float, "has_sound": bool, "is_broken_off": bool, "low": int,
         "high": int, "hash": str}`: the number of coded frames and the time from the first to the end of the last,
-        whatever the header says; whether the file cannot be read to its end, or ends before its header says; range and
-        hash of the first `SCAN_FRAMES` frames. Of films of more than `SCAN_PIXELS` no others are decoded: what keeps
-        later ones from being decoded is said when they are read.
+        whatever the header says; whether the file cannot be read to its end, or ends before its header says; range of
+        the first `SCAN_FRAMES` frames; hash of these, and of the others' brightness. Of films of more than
+        `SCAN_PIXELS` no others are decoded: what keeps later ones from being decoded is said when they are read.
 
     Raises:
         InputError: as `read_video`.
@@ -112,7 +112,9 @@ def scan_surveyed(file, contents):
                 pixels = films.pixels_of(frame, *size)
                 digest.update(pixels)
                 low, high = min(low, int(pixels.min())), max(high, int(pixels.max()))
-            elif not is_whole:
+            elif is_whole:
+                digest.update(frame.to_ndarray(format="gray"))
+            else:
                 break
     return {
         "size": size,

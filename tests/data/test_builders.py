@@ -115,6 +115,9 @@ def test_clips_by_name_have_several_labels_and_what_is_gone_is_named(tmp_path, m
     write_clips(manual, {f"train{i}": labels[i % 3] for i in range(6)}, {f"test{i}": labels[i % 3] for i in range(3)})
     (manual / "clips" / "train1.flac").unlink()
     (manual / "clips" / "train2.wav").write_bytes(b"no sound")
+    whole = encoded(sine(600, 0.8, 48_000), 48_000, "flac")
+    (manual / "clips" / "train3.flac").write_bytes(whole[: len(whole) // 2])
+    (manual / "clips" / "test0.wav").write_bytes(wav_bytes(np.tile(sine(300, 0.1, 8000), 601), 8000))
     source = load_source("tfds:audio_set", data_dir=tmp_path, clip_seconds=0.1)
     assert (source.modality, source.class_names) == ("audio", ("Speech", "Gush", "Music, loud"))
     assert source.is_multi_label
@@ -125,9 +128,17 @@ def test_clips_by_name_have_several_labels_and_what_is_gone_is_named(tmp_path, m
     (note,) = [note for note in source.report.notes if "left out" in note]
     assert note.startswith("tfds:audio_set: left out 2 clips of balanced_train_segments.csv: train1: There must be")
     assert "train2.wav` must be a readable sound" in note
+    table = "balanced_train_segments.csv"
+    said = "1 files end early or cannot be decoded to their end, and are used up to there: train3"
+    assert f"tfds:audio_set: {table}: {said}" in source.report.notes
+    assert (
+        "tfds:audio_set: eval_segments.csv: 1 clips are longer than 60 s, and end there: test0" in source.report.notes
+    )
+    lengths = [int(example["length"]) for split in source.splits.values() for example in split.examples]
+    assert sorted(lengths)[1:6] == [4800] * 5
+    assert min(lengths) < 4800 < max(lengths)
     for split in source.splits.values():
         for example in split.examples:
-            assert example["length"] == 4800
             assert np.abs(example["samples"]).max() in range(8100, 16500)  # a half in both, or in one of two channels
 
 

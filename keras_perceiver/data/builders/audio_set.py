@@ -9,9 +9,10 @@ import tensorflow_datasets as tfds
 
 from keras_perceiver._checks import InputError, require
 from keras_perceiver.data.audio import EXTENSIONS, MAX_SECONDS, as_int16, decode_audio
-from keras_perceiver.data.reports import some_of
+from keras_perceiver.data.reports import broken_off_notes, some_of
 
 SAMPLE_RATE = 48_000  # of the paper's models
+MAX_SAMPLES = int(MAX_SECONDS * SAMPLE_RATE)
 NAMES = "class_labels_indices.csv"
 
 
@@ -20,7 +21,7 @@ class AudioSet(tfds.core.GeneratorBasedBuilder):
 
     An example is `{"audio": (samples,) int16, one channel of 48 kHz, "labels": numbers of classes, "clip": its name}`.
     AudioSet itself is a list of films of which many are gone: clips that are not there, or cannot be decoded, are left
-    out, counted and named in `info.metadata["notes"]`.
+    out, counted and named in `info.metadata["notes"]`, as are those that end early and those of more than a minute.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -63,21 +64,29 @@ class AudioSet(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, root, table, names):
         clips = {path.stem: path for path in (root / "clips").iterdir() if path.suffix.lower() in EXTENSIONS}
-        gone, count = [], 0
+        gone, broken_off, cut, count = [], [], [], 0
         for clip, labels, line in read_segments(root / table):
             unknown = sorted(set(labels) - names.keys())
             require(not unknown, f"Labels in {table} must stand in {NAMES}", line=line, labels=unknown)
             try:
                 require(clip in clips, f"There must be a file clips/{clip}.*")
-                samples, _, _ = decode_audio(os.fspath(clips[clip]), SAMPLE_RATE, MAX_SECONDS)
+                samples, _, ends_early = decode_audio(os.fspath(clips[clip]), SAMPLE_RATE, MAX_SECONDS + 0.1)
             except InputError as error:
                 gone.append(f"{clip}: {error}")
                 continue
             count += 1
+            broken_off += [clip] * ends_early
+            cut += [clip] * (len(samples) > MAX_SAMPLES)
+            samples = samples[:MAX_SAMPLES]
             yield clip, {"audio": as_int16(samples), "labels": [names[label] for label in labels], "clip": clip}
         require(count > 0, f"At least one clip of {table} must be there", folder=str(root / "clips"), missing=gone[:3])
-        if gone:
-            self.info.metadata["notes"].append(f"left out {len(gone):,} clips of {table}: {some_of(gone)}")
+        notes = [f"left out {len(gone):,} clips of {table}: {some_of(gone)}"] if gone else []
+        notes += [f"{table}: {note}" for note in broken_off_notes(broken_off)]
+        if cut:
+            notes.append(
+                f"{table}: {len(cut):,} clips are longer than {MAX_SECONDS:g} s, and end there: {some_of(cut)}"
+            )
+        self.info.metadata["notes"].extend(notes)
 
 
 def read_names(path):

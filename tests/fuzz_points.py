@@ -67,6 +67,7 @@ def valid_files():
         "text ply": (as_ply(SOLID, TETRAHEDRON, ""), ".ply"),
         "little-endian ply": (as_ply(SOLID, TETRAHEDRON, "<"), ".ply"),
         "big-endian ply": (as_ply(SOLID, TETRAHEDRON, ">"), ".ply"),
+        "ply of mixed faces": (as_ply(SOLID, 8 * [*TETRAHEDRON[:3], [0, 1, 2, 3]], "<"), ".ply"),
         "ply cloud": (as_ply(SOLID, [], "<"), ".ply"),
         "off cloud": (as_off(SOLID, []), ".off"),
         "obj": (as_obj(SOLID, TETRAHEDRON), ".obj"),

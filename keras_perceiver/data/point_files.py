@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import re
+import struct
 import zipfile
 from dataclasses import dataclass
 
@@ -31,6 +32,16 @@ MIN_SCALE = 1e-30  # of coordinates about their mean: below it, and above its in
 OFF_COUNTS = re.compile(rb"\A\s*(?:#[^\n]*\n\s*)*[A-Z]*OFF\s*(?:#[^\n]*\n\s*)*(?P<vertex>\d+)\s+(?P<face>\d+)")
 PLY_TEXT = re.compile(rb"^format\s+ascii\b", re.MULTILINE)
 OBJ_RELATIVE = re.compile(rb"^[ \t]*f[ \t](?:[^\n]*[ \t/])?(?:-|0+(?![\d.]))", re.MULTILINE)
+PLY_HEADER = re.compile(
+    rb"\Aply\s[^\x80-\xff]{,16384}?\bformat\s+(binary_\w+_endian)[^\x80-\xff]{,16384}?\bend_header\r?\n"
+)
+PLY_ORDERS = {b"binary_little_endian": "<", b"binary_big_endian": ">"}
+PLY_CORNERS = ("vertex_indices", "vertex_index")
+# As `struct` calls them.
+PLY_TYPES = dict.fromkeys(("char", "int8"), "b") | dict.fromkeys(("uchar", "uint8"), "B")
+PLY_TYPES |= dict.fromkeys(("short", "int16"), "h") | dict.fromkeys(("ushort", "uint16"), "H")
+PLY_TYPES |= dict.fromkeys(("int", "int32"), "i") | dict.fromkeys(("uint", "uint32"), "I")
+PLY_TYPES |= dict.fromkeys(("float", "float32"), "f") | dict.fromkeys(("double", "float64"), "d")
 PLY_ELEMENT = re.compile(rb"^element\s+(?P<kind>\w+)\s+(?P<count>\d+)", re.MULTILINE)
 DECIMAL_COMMA = re.compile(r"\d,\d+[;\t ]+[-+]?\d+,\d")
 STL_BOUNDS = re.compile(rb"(?:end)?solid[^\n]*", re.IGNORECASE)
@@ -166,8 +177,75 @@ def _in_triangles(content):
     return b"\n".join([head, *vertices, *map(b" ".join, triangles)])
 
 
+def _ply_in_triangles(content):
+    """A binary PLY file of which all faces have the same number of corners: trimesh takes the first one's for all."""
+    found = PLY_HEADER.match(content)
+    if found is None:
+        return content
+    order, elements = PLY_ORDERS[found[1]], []
+    for line in found[0].decode("latin-1").splitlines():
+        word, *rest = line.split() or [""]
+        if word == "element":
+            elements.append((rest[0], int(rest[1]), []))
+        elif word == "property":
+            elements[-1][2].append(rest)
+    if [name for name, _, _ in elements[:2]] != ["vertex", "face"] or any(p[0] == "list" for p in elements[0][2]):
+        return content
+    (_, num_vertices, of_vertex), (_, num_faces, of_face) = elements[:2]
+    begin = found.end()
+    end = begin + num_vertices * sum(struct.calcsize(PLY_TYPES[kind]) for kind, _ in of_vertex)
+    corners = _ply_corners(content, end, num_faces, of_face, order)
+    if corners is None:
+        return content
+    triangles = [(face[0], *pair) for face in corners for pair in itertools.pairwise(face[1:])]
+    rows = np.zeros(len(triangles), [("count", "u1"), ("corners", f"{order}i4", 3)])
+    rows["count"], rows["corners"] = 3, np.array(triangles, np.int64).reshape(-1, 3)
+    head = [f"ply\nformat {found[1].decode()} 1.0\nelement vertex {num_vertices}"]
+    head += [f"property {kind} {name}" for kind, name in of_vertex]
+    head += [f"element face {len(rows)}", "property list uchar int vertex_indices", "end_header\n"]
+    return "\n".join(head).encode() + content[begin:end] + rows.tobytes()
+
+
+def _ply_corners(content, place, num_faces, properties, order):
+    """The corners of each face from that place on; None where they are equally many, or nobody knows which they are."""
+    if num_faces == 0 or not any(kind == "list" and name[-1] in PLY_CORNERS for kind, *name in properties):
+        return None
+    if num_faces > MAX_LINES:
+        raise ValueError(f"It has more than the {MAX_LINES:,} faces that can be read.")
+    first, _ = _ply_face(content, place, properties, order)
+    row = []
+    for number, (prop, items) in enumerate(zip(properties, first, strict=True)):
+        if prop[0] == "list":
+            row.append((f"count {number}", order + PLY_TYPES[prop[1]]))
+        row.append((f"items {number}", order + PLY_TYPES[prop[-2]], len(items)))
+    counts = {f"count {i}": len(items) for i, items in enumerate(first) if properties[i][0] == "list"}
+    if len(content) - place >= num_faces * np.dtype(row).itemsize:
+        table = np.frombuffer(content, row, num_faces, place)
+        if all((table[name] == count).all() for name, count in counts.items()):
+            return None
+    wanted = next(i for i, prop in enumerate(properties) if prop[-1] in PLY_CORNERS)
+    faces = []
+    for _ in range(num_faces):
+        found, place = _ply_face(content, place, properties, order)
+        faces.append(found[wanted])
+    return faces
+
+
+def _ply_face(content, place, properties, order):
+    """The numbers of each property of the face at that place, and where the next one is."""
+    found = []
+    for prop in properties:
+        count = 1
+        if prop[0] == "list":
+            (count,) = struct.unpack_from(order + PLY_TYPES[prop[1]], content, place)
+            place += struct.calcsize(PLY_TYPES[prop[1]])
+        found.append(struct.unpack_from(f"{order}{count}{PLY_TYPES[prop[-2]]}", content, place))
+        place += count * struct.calcsize(PLY_TYPES[prop[-2]])
+    return found, place
+
+
 # What makes a file of one that trimesh reads well, in bounded time.
-PREPARED = {".obj": _one_obj, ".off": _in_triangles, ".stl": _one_stl}
+PREPARED = {".obj": _one_obj, ".off": _in_triangles, ".stl": _one_stl, ".ply": _ply_in_triangles}
 
 
 def _require_few_lines(content, extension):

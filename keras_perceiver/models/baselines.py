@@ -101,7 +101,8 @@ def _convolution(x, channels, size, strides, name, dtype, activation="relu"):
     convolution = CONVOLUTIONS[len(x.shape) - 2](
         channels, size, strides, "same", use_bias=False, kernel_initializer="he_normal", name=name, dtype=dtype
     )
-    x = layers.BatchNormalization(name=f"{name}_norm", dtype=dtype)(convolution(x))
+    # The authors' momentum: with Keras' 0.99 the statistics lag behind the weights of a run of a few hundred steps.
+    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm", dtype=dtype)(convolution(x))
     return x if activation is None else layers.Activation(activation, name=f"{name}_{activation}", dtype=dtype)(x)
 
 

@@ -249,18 +249,44 @@ def test_indices_of_an_obj_may_count_back_from_their_line():
     np.testing.assert_allclose(corners, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("write", [as_off, as_obj, lambda v, f: as_ply(v, f, "")], ids=["off", "obj", "text ply"])
-def test_faces_of_any_number_of_corners_become_triangles(write):
+def coloured_ply(vertices, faces):
+    """A binary PLY file with more of each vertex and face than where they are, and edges."""
+    header = f"ply\nformat binary_little_endian 1.0\ncomment element\nelement vertex {len(vertices)}\n"
+    header += (
+        "".join(f"property double {axis}\n" for axis in "xyz") + f"property uchar red\nelement face {len(faces)}\n"
+    )
+    header += "property uchar green\nproperty list uchar float texcoord\nproperty list ushort uint vertex_index\n"
+    header += "property short flags\nelement edge 1\nproperty int a\nend_header\n"
+    body = b"".join(struct.pack("<3dB", *vertex, 7) for vertex in vertices)
+    for face in faces:
+        n = len(face)
+        body += struct.pack(f"<BB{2 * n}fH{n}Ih", 9, 2 * n, *range(2 * n), n, *face, -1)
+    return header.encode() + body + bytes(4)
+
+
+WRITERS = {
+    "off": (as_off, ".off"),
+    "obj": (as_obj, ".obj"),
+    "text ply": (lambda vertices, faces: as_ply(vertices, faces, ""), ".ply"),
+    "little-endian ply": (lambda vertices, faces: as_ply(vertices, faces, "<"), ".ply"),
+    "big-endian ply": (lambda vertices, faces: as_ply(vertices, faces, ">"), ".ply"),
+    "coloured ply": (coloured_ply, ".ply"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_faces_of_any_number_of_corners_become_triangles(name):
     """A house: a floor, walls of four and of five corners, and a roof of four triangles."""
     floor = np.array([[0, 0], [2, 0], [2, 2], [0, 2]], float)
     vertices = np.concatenate([np.pad(floor, [[0, 0], [0, 1]]), np.pad(floor, [[0, 0], [0, 1]], constant_values=1)])
     vertices = np.concatenate([vertices, [[1, 0, 1.5], [1, 1, 2]]])
     walls = [[0, 1, 5, 8, 4], [1, 2, 6, 5], [2, 3, 7, 6], [3, 0, 4, 7]]
     faces = [[0, 3, 2, 1], *walls, [8, 5, 9], [5, 6, 9], [6, 7, 9], [7, 4, 9], [4, 8, 9]]
+    write, extension = WRITERS[name]
     content = write(vertices, faces)
-    if write is as_off:
+    if name == "off":
         content = content.replace(b"\n4 3 0 4 7", b"\n# the last wall\n\n4 3 0 4 7 255 0 0  # red")
-    cloud = load_cloud(content, ".off" if write is as_off else ".obj" if write is as_obj else ".ply")
+    cloud = load_cloud(content, extension)
     a, b, c = np.moveaxis(cloud.points[cloud.faces], 1, 0)
     assert len(cloud.faces) == 2 + 3 + 3 * 2 + 5
     areas = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2

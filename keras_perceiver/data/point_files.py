@@ -32,9 +32,7 @@ MIN_SCALE = 1e-30  # of coordinates about their mean: below it, and above its in
 OFF_COUNTS = re.compile(rb"\A\s*(?:#[^\n]*\n\s*)*[A-Z]*OFF\s*(?:#[^\n]*\n\s*)*(?P<vertex>\d+)\s+(?P<face>\d+)")
 PLY_TEXT = re.compile(rb"^format\s+ascii\b", re.MULTILINE)
 OBJ_RELATIVE = re.compile(rb"^[ \t]*f[ \t](?:[^\n]*[ \t/])?(?:-|0+(?![\d.]))", re.MULTILINE)
-PLY_HEADER = re.compile(
-    rb"\Aply\s[^\x80-\xff]{,16384}?\bformat\s+(binary_\w+_endian)[^\x80-\xff]{,16384}?\bend_header\r?\n"
-)
+PLY_HEADER = re.compile(rb"\Aply\s.{,16384}?\bformat\s+(binary_\w+_endian).{,16384}?\bend_header\r?\n", re.DOTALL)
 PLY_ORDERS = {b"binary_little_endian": "<", b"binary_big_endian": ">"}
 PLY_CORNERS = ("vertex_indices", "vertex_index")
 # As `struct` calls them.
@@ -129,7 +127,7 @@ def _one_obj(content):
         ValueError: where one is 0, or before the first vertex.
     """
     content = content.decode("utf-8", "replace").encode()
-    content = content.replace(b"\r\n", b"\n").replace(b"\\\n", b"")  # lines that go on
+    content = content.replace(b"\r\n", b"\n").replace(b"\\\n", b"").replace(b"\\", b" ")  # lines that go on
     content = content.replace(b"usemtl ", b" ")  # of which trimesh makes parts wherever it stands
     if not OBJ_RELATIVE.search(content):
         return content
@@ -183,8 +181,8 @@ def _ply_in_triangles(content):
     if found is None:
         return content
     order, elements = PLY_ORDERS[found[1]], []
-    for line in found[0].decode("latin-1").splitlines():
-        word, *rest = line.split() or [""]
+    for line in found[0].split(b"\n"):
+        word, *rest = line.decode("latin-1").split() or [""]
         if word == "element":
             elements.append((rest[0], int(rest[1]), []))
         elif word == "property":

@@ -251,7 +251,7 @@ def test_indices_of_an_obj_may_count_back_from_their_line():
 
 def coloured_ply(vertices, faces):
     """A binary PLY file with more of each vertex and face than where they are, and edges."""
-    header = f"ply\nformat binary_little_endian 1.0\ncomment element\nelement vertex {len(vertices)}\n"
+    header = f"ply\nformat binary_little_endian 1.0\ncomment element Ä\nelement vertex {len(vertices)}\n"
     header += (
         "".join(f"property double {axis}\n" for axis in "xyz") + f"property uchar red\nelement face {len(faces)}\n"
     )
@@ -301,7 +301,11 @@ def test_faces_of_any_number_of_corners_become_triangles(name):
         (b"".join(b"solid s%d\n%sendsolid s%d\n" % (i, FACET, i) for i in range(20_000)), ".stl"),
         (b"".join(b"%s endsolid s\n\nsolid s\n" % FACET[:-1] for _ in range(20_000)) + b"endsolid s", ".stl"),
         (SQUARE + b"".join(b"usemtl m%d\nf 1 2 3\ng g%d\nf 1 3 4\n" % (i, i) for i in range(20_000)), ".obj"),
-        (SQUARE + b"".join(b"# use\\\r\nmtl m%d\nf 1 2 3\n" % i for i in range(20_000)), ".obj"),
+        (
+            SQUARE
+            + b"".join(b"# use%smtl m%d\nf 1 2 3\n" % (b"\\\r\n" if i % 2 else b"\\\\\n\n", i) for i in range(20_000)),
+            ".obj",
+        ),
     ],
     ids=["stl", "stl of other lines", "obj", "obj of comments"],
 )

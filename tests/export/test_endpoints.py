@@ -206,6 +206,30 @@ def test_latents_may_differ_by_ten_times_as_much_as_logits(tmp_path, monkeypatch
     assert re.search(r"live model: [23]\.\de-05 of the largest value, 1e-04 may be", export.lines()[0])
 
 
+def test_probabilities_may_differ_by_what_logits_within_their_tolerance_make_of_them(tmp_path, monkeypatch):
+    """Of a model that is sure, with large logits, by a larger share than the logits themselves."""
+    real, model = parity.expected_answers, small_classifier()
+    head = model.get_layer("logits")
+    head.kernel.assign(head.kernel / 100)
+    head.bias.assign([20.0, 19.5, -20.0])
+
+    def moved(served, inputs):
+        answers = real(served, inputs)
+        logits = answers["serving_default"]["logits"]
+        logits = logits + 8e-6 * np.abs(logits).max() * np.array([1, -1, 1], np.float32)
+        return {**answers, "serving_default": parity._with_probabilities(served, logits)}
+
+    monkeypatch.setattr(parity, "expected_answers", moved)
+    report = export_saved_model(model, "animals", NAMES, shelf=tmp_path).report["endpoints"]["serving_default"]
+    assert report["logits"]["relative"] < report["logits"]["tolerance"] == 1e-5 < report["probabilities"]["relative"]
+    largest = report["logits"]["largest_value"]
+    assert largest > 15
+    assert report["probabilities"]["tolerance"] == pytest.approx(2e-5 * largest, rel=0.05)
+    move_live_answers(monkeypatch, "serving_default", "probabilities", 3e-5 * largest)
+    with pytest.raises(InputError, match=r"must answer as the live model does.*serving_default probabilities"):
+        export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+
+
 def test_what_a_client_must_know_of_its_arrays_is_written_down():
     """Of a film with sound: sizes, types, ranges and the rate, for programs and in words."""
     shape = (4, 32, 48, 3, 16_000, 8_000, 10)

@@ -54,11 +54,16 @@ def as_stl(vertices, faces, *, binary):
     return "\n".join([*lines, "endsolid a", ""]).encode()
 
 
+def as_npy(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
 def valid_files():
     """`{name: (bytes, extension)}` of one solid in every format and in its kinds that are decoded differently."""
     wide = np.concatenate([SOLID, SOLID[:, :2]], axis=1)
-    array, archive = io.BytesIO(), io.BytesIO()
-    np.save(array, wide)
+    archive = io.BytesIO()
     np.savez_compressed(archive, points=wide.astype(np.float32), label=3)
     return {
         "off": (as_off(SOLID, TETRAHEDRON), ".off"),
@@ -76,7 +81,7 @@ def valid_files():
         "text stl": (as_stl(SOLID, TETRAHEDRON, binary=False), ".stl"),
         "binary stl": (as_stl(SOLID, TETRAHEDRON, binary=True), ".stl"),
         "xyz cloud": ("\n".join(" ".join(map(str, row)) for row in wide).encode(), ".xyz"),
-        "npy cloud": (array.getvalue(), ".npy"),
+        "npy cloud": (as_npy(wide), ".npy"),
         "npz cloud": (archive.getvalue(), ".npz"),
     }
 

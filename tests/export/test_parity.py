@@ -1,0 +1,89 @@
+"""The gate behind every export: what differs from the live model is removed, what is rounded otherwise is not."""
+
+import math
+import re
+import types
+
+import numpy as np
+import pytest
+
+from keras_perceiver._checks import InputError
+from keras_perceiver.export import endpoints, export_saved_model, parity
+from keras_perceiver.export.fresh_process import C_API
+from tests.small_classifier import NAMES, SHAPE, small_classifier
+
+
+def move_live_answers(monkeypatch, endpoint, output, share):
+    """Has the live model answer otherwise than it does, by that share of each number."""
+    real = parity.expected_answers
+
+    def moved(served, inputs):
+        answers = real(served, inputs)
+        return {**answers, endpoint: answers[endpoint] | {output: answers[endpoint][output] * (1 + share)}}
+
+    monkeypatch.setattr(parity, "expected_answers", moved)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "output", "share", "figures"),
+    [("embed", "latent_mean", 1e-3, r"1\.0e-03 of 1e-04"), ("serving_default", "logits", 3e-5, r"3\.\de-05 of 1e-05")],
+)
+def test_an_export_that_answers_otherwise_is_removed(endpoint, output, share, figures, tmp_path, monkeypatch):
+    """The gate must see it, and leave nothing behind."""
+    move_live_answers(monkeypatch, endpoint, output, share)
+    with pytest.raises(InputError, match=rf"must answer as the live model does.*{endpoint} {output} {figures}"):
+        export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
+    assert list((tmp_path / "animals").iterdir()) == []
+
+
+def test_latents_may_differ_by_ten_times_as_much_as_logits(tmp_path, monkeypatch):
+    move_live_answers(monkeypatch, "embed", "latent_array", 3e-5)
+    export = export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
+    assert re.search(r"live model: [23]\.\de-05 of the largest value, 1e-04 may be", export.lines()[0])
+
+
+def test_probabilities_may_differ_by_what_logits_within_their_tolerance_make_of_them(tmp_path, monkeypatch):
+    """Of a model that is sure, with large logits, by a larger share than the logits themselves."""
+    real, model = parity.expected_answers, small_classifier()
+    head = model.get_layer("logits")
+    head.kernel.assign(head.kernel / 100)
+    head.bias.assign([20.0, 19.5, -20.0])
+
+    def moved(served, inputs):
+        answers = real(served, inputs)
+        logits = answers["serving_default"]["logits"]
+        logits = logits + 8e-6 * np.abs(logits).max() * np.array([1, -1, 1], np.float32)
+        return {**answers, "serving_default": parity._with_probabilities(served, logits)}
+
+    monkeypatch.setattr(parity, "expected_answers", moved)
+    report = export_saved_model(model, "animals", NAMES, shelf=tmp_path).report["endpoints"]["serving_default"]
+    assert report["logits"]["relative"] < report["logits"]["tolerance"] == 1e-5 < report["probabilities"]["relative"]
+    largest = report["logits"]["largest_value"]
+    assert largest > 15
+    assert report["probabilities"]["tolerance"] == pytest.approx(2e-5 * largest, rel=0.05)
+    move_live_answers(monkeypatch, "serving_default", "probabilities", 3e-5 * largest)
+    with pytest.raises(InputError, match=r"must answer as the live model does.*serving_default probabilities"):
+        export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+
+
+def test_the_gate_asks_large_models_less_and_no_model_twice_for_the_same(tmp_path, monkeypatch, exported):
+    """Noise becomes other numbers in a file, whole numbers stay what they are."""
+    calls, real = [], parity._in_parts
+
+    def counted(forward, examples):
+        calls.append(len(examples["image"]))
+        return real(forward, examples)
+
+    monkeypatch.setattr(parity, "_in_parts", counted)
+    names = ("serving_default", "from_bytes", "embed")
+    assert exported[1].report["batch_sizes"] == {n + loader: [1, 2, 4] for n in names for loader in ("", C_API)}
+    export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path)
+    assert calls == [7, 7]
+    monkeypatch.setattr(endpoints, "LARGE", 1)
+    picture = {"image": np.arange(math.prod(SHAPE), dtype=np.float32).reshape(1, *SHAPE)}
+    export = export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path, examples=picture)
+    assert calls[2:] == [3]
+    others = {name + C_API: [1] for name in ("from_bytes", "embed")}
+    assert export.report["batch_sizes"] == {"serving_default": [1, 2], **others}
+    alone = parity.batch_sizes_of(types.SimpleNamespace(is_large=True), ["serving_default"])
+    assert alone == {"serving_default": (1, 2), "serving_default" + C_API: (1,)}

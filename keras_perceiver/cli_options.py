@@ -37,7 +37,7 @@ SOURCE = {
         int | None, typer.Option(help="Frames of a film, evenly spread over it.", show_default="16")
     ],
     "frame_rate": Annotated[
-        int | None,
+        float | None,
         typer.Option(
             help="Frames a second of a film, in windows of `--num-frames`.", show_default="frames spread over it"
         ),

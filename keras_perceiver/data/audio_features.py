@@ -11,6 +11,7 @@ from keras_perceiver.data.tensorflow_io import fade, mel_scale, spectrogram, tri
 AUDIO_INPUTS = ("log_mel", "raw")
 NUM_MEL_BINS = 64
 LOWEST = 40.0  # hertz of the mel scale; its end is half the rate
+FFT_LENGTH = 512  # samples of a frame of the spectrogram that is drawn of raw samples
 FLOOR = 1e-3  # is added to magnitudes before the logarithm: far below what is heard in 16 bits
 
 
@@ -184,11 +185,15 @@ def _kept(batch, length, share, seed):
 def draw_audio(axes, example, weights=None, clip=None):
     """Draws the real part of a preprocessed sound: its log-mel frames, or its samples.
 
-    With `clip`, the window that it was made of, the waveform stands above the log-mel frames, on the same axis of time.
+    With `clip`, the window that it was made of, the waveform stands above the log-mel frames, or above the spectrogram
+    of raw samples, on the same axis of time.
     With `weights` of its bytes, (t, f) or (t,), the sound is grey, and they are laid over it.
     """
     audio = np.where(example["audio_padding_mask"], np.asarray(example["audio"])[..., 0], np.nan)
     if audio.ndim == 1:
+        if clip is not None:
+            _draw_spectrogram(_part(axes, 0, 0.6), audio)
+            axes = _part(axes, 0.62, 0.38)
         _draw_waveform(axes, audio, "#4878a8" if weights is None else "grey")
         if weights is not None:
             axes.imshow(highlighted(weights, audio.shape)[None], aspect="auto", extent=(0, len(audio), -1, 1))
@@ -208,6 +213,17 @@ def _draw_waveform(axes, samples, color="#4878a8"):
     axes.axhline(0, linewidth=0.4, color="lightgrey")
     axes.plot(samples, linewidth=0.4, color=color)
     axes.set(xlim=(0, len(samples)), ylim=(-1.05 * loudest, 1.05 * loudest))
+
+
+def _draw_spectrogram(axes, samples):
+    """(S,) samples, NaN where there are none: decibels of frequencies from 0 to half the rate, 80 of them visible."""
+    is_real = ~np.isnan(samples)
+    hop = max(1, min(FFT_LENGTH // 4, len(samples) // 128))
+    magnitudes = spectrogram(np.where(is_real, samples, 0.0).astype(np.float32)[None], FFT_LENGTH, FFT_LENGTH, hop)[0]
+    decibels = 20 * np.log10(np.maximum(magnitudes, 1e-6))
+    decibels[~is_real[::hop]] = np.nan
+    loudest = np.nanmax(decibels, initial=-120.0)
+    axes.imshow(decibels.T, origin="lower", aspect="auto", cmap="magma", vmin=loudest - 80, vmax=loudest)
 
 
 def _part(axes, bottom, height):

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from keras_perceiver._checks import require, require_above
+from keras_perceiver._checks import require
 from keras_perceiver.data import audio, films, video, video_windows
 from keras_perceiver.data.audio_features import draw_audio, preprocess_audio, white_noise
 from keras_perceiver.data.video_augmentation import augment_video
@@ -105,7 +105,7 @@ def choose_audio_video_shape(
             `audio_video_notes` say what it is. A number of frames that follows from it is even, for patches.
     """
     if frame_rate is not None:
-        require_above(0, frame_rate=frame_rate)
+        video_windows.require_frame_rate(frame_rate)
         require(
             num_frames is None or clip_seconds is None,
             "One of `frame_rate`, `num_frames` and `clip_seconds` must be left out: it follows from the others",

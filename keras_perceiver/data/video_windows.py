@@ -9,12 +9,13 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from keras_perceiver._checks import require, require_positive
+from keras_perceiver._checks import require
 from keras_perceiver.data import audio, films, video
 from keras_perceiver.data.files import name_of
 from keras_perceiver.data.reports import say
 from keras_perceiver.data.video_augmentation import augment_video
 
+MAX_FRAME_RATE = 1_000  # frames a second
 MAX_KEPT_BYTES = 2**28  # 256 MiB of the frames of one film in training
 MAX_WHOLE_BYTES = 2**30  # 1 GiB of the frames of one film that is asked about
 
@@ -25,18 +26,26 @@ def choose_film_shape(facts, frame_size=None, num_frames=None, frame_rate=None):
     Args:
         facts: of every film, see `scan_video`.
         frame_size, num_frames: see `choose_video_shape`.
-        frame_rate: frames a second, a whole number; None to spread the frames over a film, as is done with all that
-            have no times, such as those of tensorflow-datasets.
+        frame_rate: frames a second; None to spread the frames over a film, as is done with all that have no times, such
+            as those of tensorflow-datasets.
     """
     shape = video.choose_video_shape(facts, frame_size, num_frames)
     if frame_rate is not None:
-        require_positive(frame_rate=frame_rate)
+        require_frame_rate(frame_rate)
     if frame_rate is None or _are_without_times(facts):
         return shape
     longest = audio.longest_kept([fact["seconds"] for fact in facts], shape[0] / frame_rate)
     kept = max(shape[0], math.ceil(longest * frame_rate))
     require_room(kept, *shape[1:])
     return (*shape, kept, frame_rate)
+
+
+def require_frame_rate(frame_rate):
+    """Requires a number of frames a second of which films can be kept."""
+    legal = (
+        isinstance(frame_rate, (int, float)) and not isinstance(frame_rate, bool) and 0 < frame_rate <= MAX_FRAME_RATE
+    )
+    require(legal, f"`frame_rate` must be a number above 0, at most {MAX_FRAME_RATE:,}", frame_rate=frame_rate)
 
 
 def require_room(kept, *frame):

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_perceiver._checks import InputError, require, require_above, require_positive
 from keras_perceiver.export.batching import LARGEST_REQUEST
+from keras_perceiver.export.deadline import urlopen
 from keras_perceiver.export.shelf import VERSION, check_name
 
 BATCH = LARGEST_REQUEST  # examples a request
@@ -136,18 +137,6 @@ def _rows(value):
     return value if is_files else np.asarray(value)
 
 
-def _whole(answer, until):
-    """The bytes of an answer; a socket's own limit is for each of its parts, however many there are."""
-    parts = []
-    while part := answer.read1(2**16):
-        parts.append(part)
-        if time.monotonic() > until:
-            raise TimeoutError("It came too slowly.")
-    if answer.length:  # what is still missing
-        raise http.client.IncompleteRead(b"".join(parts), answer.length)
-    return b"".join(parts)
-
-
 def _address(server):
     """The parts of an address with a scheme, a host and a port; None where it is something else."""
     try:
@@ -171,6 +160,12 @@ def _certificates(path):
             f"`certificates` must be a PEM file of certificates. {error} Received: certificates={str(path)!r}."
         ) from error
     return content
+
+
+def _too_late(url, said):
+    return InputError(
+        f"The server at {url.netloc} must answer in time. {said} Give it longer with `timeout`, or `--timeout`."
+    )
 
 
 def _grpc(url, name, version, roots):
@@ -210,6 +205,8 @@ def _grpc(url, name, version, roots):
             said = f"{error.code().name}: {error.details()}"
             if error.code().name in PASSING or UNLIKE in said:
                 raise Unavailable(said) from error
+            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise _too_late(url, said) from error
             raise InputError(f"The server at {url.netloc} did not answer for the model {name!r}. {said}") from error
         found = answer.model_spec.name or name
         require(found == name, f"The server at {url.netloc} must answer for the model {name!r}", model=found)
@@ -240,18 +237,19 @@ def _rest(url, name, version, roots):
             address, json.dumps(content).encode(), {"Content-Type": "application/json"}, method="POST"
         )
         try:
-            with urllib.request.urlopen(request, timeout=seconds, context=context) as answer:
-                outputs = json.loads(_whole(answer, until))["outputs"]
+            with urlopen(request, until, context) as answer:
+                outputs = json.loads(answer.read())["outputs"]
         except urllib.error.HTTPError as error:
-            try:
-                said = f"{error.code}: {error.read1(1000).decode(errors='replace')}"
-            except (OSError, http.client.HTTPException) as other:
-                said = f"{error.code}: {other}"
+            with error:
+                try:
+                    said = f"{error.code}: {error.read(1000).decode(errors='replace')}"
+                except (OSError, http.client.HTTPException) as other:
+                    said = f"{error.code}: {other}"
             if error.code in PASSING.values() or UNLIKE in said:
                 raise Unavailable(said) from error
             raise InputError(f"The server at {url.netloc} did not answer for the model {name!r}. {said}") from error
         except TimeoutError as error:
-            raise InputError(f"The server at {url.netloc} must answer in time. {error}") from error
+            raise _too_late(url, error) from error
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(str(error)) from error
         except (ValueError, KeyError, TypeError) as error:

@@ -51,6 +51,22 @@ def test_the_weights_of_points_lie_over_the_real_ones():
         np.testing.assert_allclose(view.collections[-1].get_facecolors()[:, 3], [0, 0.45, 0.9])
 
 
+def test_raw_samples_stand_above_their_spectrogram_whose_bright_row_is_their_frequency():
+    samples = np.where(np.arange(4096) < 3072, np.sin(2 * np.pi * np.arange(4096) / 8), 0)  # an eighth of the rate
+    example = {"audio": samples[:, None].astype("float32"), "audio_padding_mask": np.arange(4096) < 3072}
+    axes = Figure().subplots()
+    MODALITIES["audio"].draw(axes, example, clip={"samples": samples, "length": 3072})
+    spectrogram, waveform = axes.child_axes
+    axes.figure.draw_without_rendering()
+    decibels = np.ma.filled(spectrogram.images[0].get_array(), np.nan)
+    assert decibels.shape == (257, 128)  # from 0 to half the rate
+    assert set(np.argmax(decibels[:, :80], axis=0)) == {64}
+    assert np.isnan(decibels[:, 96:]).all()  # there is no sound
+    assert not np.isnan(decibels[:, :96]).any()
+    np.testing.assert_allclose(waveform.lines[-1].get_ydata()[:3072], samples[:3072], atol=1e-6)
+    assert waveform.get_position().y0 >= spectrogram.get_position().y1
+
+
 @pytest.mark.parametrize("kind", ["audio", "audio_video"])
 def test_the_real_part_of_a_waveform_stands_above_its_spectrogram(kind):
     samples = np.sin(np.arange(40.0))

@@ -29,10 +29,11 @@ def moments(clip):
     return [round(float(frame.mean()) / 10) - 1 for frame in np.asarray(clip)]
 
 
-def test_films_are_kept_at_their_rate():
-    example = read_film(film("mp4"), SHAPE)
-    assert example["frames_length"] == KEPT
-    expected = [min(i * RATE // 12, FRAMES - 1) for i in range(17)]
+@pytest.mark.parametrize(("rate", "kept"), [(12, KEPT), (12.5, 12), (29.97, 28), (0.5, 1)])
+def test_films_are_kept_at_their_rate(rate, kept):
+    example = read_film(film("mp4"), (*SHAPE[:5], rate))
+    assert example["frames_length"] == min(kept, 17)
+    expected = [min(int(i * RATE / rate + 1e-6), FRAMES - 1) for i in range(17)]
     assert moments(example["frames"]) == expected
 
 
@@ -64,11 +65,15 @@ def test_the_shape_follows_from_the_rate():
     assert choose_film_shape(facts, num_frames=8) == (8, 32, 48, 3)
     assert choose_film_shape(facts, num_frames=8, frame_rate=12) == (8, 32, 48, 3, 24, 12)
     assert choose_film_shape(facts, num_frames=80, frame_rate=12)[4] == 80
+    assert choose_film_shape(facts, num_frames=8, frame_rate=29.97) == (8, 32, 48, 3, 60, 29.97)
     assert choose_film_shape([{"size": [32, 48], "seconds": 4000}], frame_rate=2)[4] == 120  # the first minute
     assert clips_of_facts(facts, (8, 32, 48, 3, 24, 12)).tolist() == [1, 6, 3]
     assert clips_of_facts(facts, (8, 32, 48, 3)).tolist() == [1, 1, 1]
-    with pytest.raises(InputError, match="`frame_rate` must be an integer"):
-        choose_film_shape(facts, frame_rate=0)
+    for wrong in (0, float("nan"), "25", True, 1e308):
+        with pytest.raises(InputError, match="`frame_rate` must be a number above 0, at most 1,000"):
+            choose_film_shape(facts, frame_rate=wrong)
+        with pytest.raises(InputError, match="`frame_rate` must be a number above 0, at most 1,000"):
+            choose_audio_video_shape([{**facts[0], "rate": 8000}], frame_rate=wrong)
     timeless = [{"size": [32, 48], "has_sound": False}]
     assert choose_film_shape(timeless, num_frames=8, frame_rate=2) == (8, 32, 48, 3)
     assert film_notes(timeless, (8, 32, 48, 3)) == [

@@ -117,11 +117,22 @@ def rest_double(double):
     thread.join()
 
 
+def trickle(connection, answer, pause):
+    """Sends an answer byte by byte; how many were sent before the other end was closed."""
+    for i in range(len(answer)):
+        try:
+            connection.sendall(answer[i : i + 1])
+        except OSError:
+            return i
+        time.sleep(pause)
+    return len(answer)
+
+
 @pytest.fixture
 def half_closed():
     """The address of a server that takes a connection, says this, and closes it, or its own half of it:
-    (address, answer, connections, seconds that it stays)."""
-    found = type("HalfClosed", (), {"answer": b"", "connections": 0, "stays": 0.0})()
+    (address, answer, connections, seconds that it stays, seconds behind each byte, how many bytes were taken)."""
+    found = type("HalfClosed", (), {"answer": b"", "connections": 0, "stays": 0.0, "slowly": 0.0, "taken": 0})()
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -133,7 +144,10 @@ def half_closed():
             with connection:
                 found.connections += 1
                 connection.recv(65536)
-                connection.sendall(found.answer)
+                if found.slowly:
+                    found.taken = trickle(connection, found.answer, found.slowly)
+                else:
+                    connection.sendall(found.answer)
                 if found.stays:
                     connection.shutdown(socket.SHUT_WR)
                     time.sleep(found.stays)

@@ -1,0 +1,102 @@
+"""HTTP within a deadline: Python's own limit is for each part of an answer, however many there are."""
+
+import functools
+import http.client
+import io
+import socket
+import time
+import urllib.request
+
+
+def urlopen(request, until, context=None):
+    """As `urllib.request.urlopen`; the connection, the request, the headers and the answer share one limit of time.
+
+    Args:
+        request: a `urllib.request.Request`.
+        until: moment of `time.monotonic`.
+        context: `ssl.SSLContext` for https.
+
+    Returns:
+        The open answer, whose reads raise TimeoutError behind `until`.
+    """
+    handlers = (_Handler(until), _PrivateHandler(until, context))
+    return urllib.request.build_opener(*handlers).open(request, timeout=_left(until))
+
+
+def _left(until):
+    """Seconds until then."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("It came too slowly.")
+    return left
+
+
+class _Incoming(io.RawIOBase):
+    """What comes from a socket, each part in the time that is left."""
+
+    def __init__(self, sock, until):
+        super().__init__()
+        self._sock, self._file, self._until = sock, sock.makefile("rb", buffering=0), until
+
+    def readable(self):
+        return True
+
+    def readinto(self, part):
+        self._sock.settimeout(_left(self._until))
+        return self._file.readinto(part)
+
+    def close(self):
+        self._file.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, sock, *arguments, until, **options):
+        super().__init__(sock, *arguments, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Incoming(sock, until))
+
+
+class _Timed:
+    """Part of a connection: all that it does ends in time."""
+
+    def __init__(self, *arguments, until, **options):
+        super().__init__(*arguments, **options)
+        self._until = until
+        self.response_class = functools.partial(_Answer, until=until)
+
+    def connect(self):
+        addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        self.timeout = _left(self._until) / len(addresses)  # they are tried one after the other
+        super().connect()
+
+    def send(self, data):
+        if self.sock is not None:
+            self.sock.settimeout(_left(self._until))
+        super().send(data)
+
+
+class _Connection(_Timed, http.client.HTTPConnection):
+    pass
+
+
+class _PrivateConnection(_Timed, http.client.HTTPSConnection):
+    pass
+
+
+class _Handler(urllib.request.HTTPHandler):
+    def __init__(self, until):
+        super().__init__()
+        self._until = until
+
+    def http_open(self, request):
+        return self.do_open(functools.partial(_Connection, until=self._until), request)
+
+
+class _PrivateHandler(urllib.request.HTTPSHandler):
+    def __init__(self, until, context):
+        super().__init__(context=context)
+        self._until, self._trusted = until, context
+
+    def https_open(self, request):
+        return self.do_open(functools.partial(_PrivateConnection, until=self._until), request, context=self._trusted)

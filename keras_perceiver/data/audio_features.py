@@ -72,6 +72,11 @@ def preprocess_audio(shape, *, audio_input=None, num_mel_bins=None, mel_hop=None
     return make if trim_threshold is None else lambda clips: make(without_silence(clips, trim_threshold))
 
 
+def are_frames_kept(preprocess, augment):
+    """Whether log-mel frames of whole sounds are the same in every epoch: nothing happens to samples before them."""
+    return (preprocess.get("audio_input") or "log_mel") == "log_mel" and not any(augment.values())
+
+
 def without_silence(clips, threshold):
     """Windows `{"samples": (.., window), "length": (..)}` from their first sample that is louder to their last; silent
     ones stay as they are. What lies behind a sound's end is silence."""

@@ -59,6 +59,8 @@ class Modality:
         resize: (array as it is stored, shape) -> the same in that shape; None where data come as files only.
         mix: settings -> function of a raw batch, its labels and a (2,) int32 seed; or None.
         hide: settings -> function of a preprocessed batch and a (2,) int32 seed; or None.
+        keeps: (settings of `preprocess`, those of `augment`) -> whether examples that are looked at whole enter a model
+            alike in every epoch, and take so long to be made that they are better kept.
         count_clips: (facts of n examples, shape) -> (n,) how many clips of each are tested; None where examples are
             looked at whole.
         count_of: (raw example, shape) -> how many clips of it are asked about.
@@ -91,6 +93,7 @@ class Modality:
     resize: Callable | None = None
     mix: Callable | None = None
     hide: Callable | None = None
+    keeps: Callable = lambda preprocess, augment: False
     count_clips: Callable | None = None
     count_of: Callable | None = None
     clip: Callable | None = None
@@ -158,6 +161,7 @@ MODALITIES = {
         settings=("audio_input", "num_mel_bins", "mel_hop", "trim_threshold"),
         augment=audio_features.augment_audio,
         hide=audio_features.spec_augment,
+        keeps=audio_features.are_frames_kept,
         count_clips=lambda facts, shape: audio.count_clips([fact["seconds"] for fact in facts], shape),
         count_of=lambda example, shape: int(audio.count_clips(example["length"] / shape[1], shape)),
         clip=audio.clip_of,

@@ -4,6 +4,7 @@ The order of the data and every augmentation are functions of (seed, epoch, inde
 can be repeated, and one that was killed goes on with exactly the batches it would have seen.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +12,16 @@ import tensorflow as tf
 
 from keras_perceiver._checks import require, require_positive
 from keras_perceiver.data.examples import Lazy
+from keras_perceiver.data.kept import is_decoded_once, kept_inputs
 
-CACHE_BYTES = 2**31  # 2 GiB: a split of at most this size is decoded once and kept, a larger one every epoch again
 MIX_OFFSET = 1_000_000_007  # beyond the index of any example: batches draw other seeds than examples
+
+
+class Keep(NamedTuple):
+    """Which examples enter a model alike in every epoch, whatever is drawn: those at `indices`, as `clip` of them."""
+
+    indices: np.ndarray
+    clip: Callable
 
 
 class Shard(NamedTuple):
@@ -41,6 +49,7 @@ def training_dataset(
     augment=None,
     mix=None,
     hide=None,
+    keep=None,
     shard=WHOLE,
     read=None,
     service=None,
@@ -68,6 +77,8 @@ def training_dataset(
         augment: optional function `(raw example float32, (2,) int32 seed) -> example`.
         mix: optional function `(raw batch float32, labels, (2,) int32 seed) -> (batch, labels)`.
         hide: optional function `(preprocessed batch, (2,) int32 seed) -> batch`, such as SpecAugment.
+        keep: the examples that are preprocessed once, see `Keep`, where there is room, see `kept_inputs`; None for
+            none. Not together with `mix`.
         shard: the `Shard` of this process.
         read: function of an index in the split and a (2,) int32 seed that returns the raw example, such as
             `part_reader` and `service_reader` make; None for that of `example_reader`.
@@ -84,7 +95,9 @@ def training_dataset(
     require_divisible(batch_size, shard.total)
     part, is_cut_late = batch_size // shard.total, shard.total > 1 and not (mix is None and hide is None)
     made = shard.local if not is_cut_late else shard.total  # parts of a batch that are made here
-    example = example_reader(split, num_classes, console, read)
+    read = read or _raw_reader(split.examples, console)
+    label = _label_reader(split, num_classes)
+    kept, place_of = _kept_of(split, keep, read, preprocess, console)
     is_within_epoch = first_step > 0  # also behind its last step, where its validation is still to come
     first_epoch, first_step = divmod(first_epoch * steps + first_step, steps)
 
@@ -94,16 +107,25 @@ def training_dataset(
 
         def augmented(index):
             own_seed = _shifted(seed_of_epoch, index)
-            x, y = example(index, own_seed)
-            x = x if isinstance(x, dict) else tf.cast(x, tf.float32)
-            return (x if augment is None else augment(x, own_seed)), y
+
+            def drawn():
+                x = read(index, own_seed)
+                x = x if isinstance(x, dict) else tf.cast(x, tf.float32)
+                return x if augment is None else augment(x, own_seed)
+
+            if kept is None:
+                return drawn(), label(index)
+            place = place_of[index]
+            x = tf.cond(place < 0, lambda: preprocess(drawn()), lambda: {name: x[place] for name, x in kept.items()})
+            return x, label(index)
 
         def finished(number, batch):
             x, y = batch
             batch_seed = _shifted(seed_of_epoch, MIX_OFFSET + tf.cast(number, tf.int32))
             if mix is not None:
                 x, y = mix(x, y, batch_seed)
-            x = preprocess(x)
+            if kept is None:
+                x = preprocess(x)
             return (x if hide is None else hide(x, batch_seed)), y
 
         # The order first: to shuffle indices costs nothing, and no buffer has to be as large as the data.
@@ -138,7 +160,18 @@ def _own_part(order, shard, part):
     return tf.reshape(parts[:, shard.first : shard.first + shard.local], (-1,))
 
 
-def evaluation_dataset(split, *, batch_size, num_classes, preprocess, clip=None, clips=None, shard=WHOLE, console=None):
+def evaluation_dataset(
+    split,
+    *,
+    batch_size,
+    num_classes,
+    preprocess,
+    clip=None,
+    clips=None,
+    is_kept=False,
+    shard=WHOLE,
+    console=None,
+):
     """Every example, in order; the batch dimension stays open, the last batch may be smaller. Batches are made smaller,
     by half at most, where all are of one size then: XLA compiles a model for each size that it meets.
 
@@ -150,31 +183,46 @@ def evaluation_dataset(split, *, batch_size, num_classes, preprocess, clip=None,
         clip: function `(raw example, number of a clip, how many there are) -> what preprocess takes`, for examples of
             which parts are looked at; None for whole ones.
         clips: (n,) integers: how many clips of each example, one after the other; None for one.
+        is_kept: whether all are preprocessed once, where there is room, see `kept_inputs`: for who evaluates often.
 
     Returns:
         `tf.data.Dataset` of `((B, ..) float32, (B, num_classes) float32)`.
     """
     require_positive(batch_size=batch_size)
-    example = example_reader(split, num_classes, console)
+    read, label = _raw_reader(split.examples, console), _label_reader(split, num_classes)
     counts = np.ones(len(split), np.int32) if clips is None else np.asarray(clips, np.int32)
     index = np.repeat(np.arange(len(split)), counts)
     number = (np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
 
     def clipped(index, number, count):
-        x, y = example(index)
-        return (x if clip is None else clip(x, number, count)), y
+        x = read(index, None)
+        return x if clip is None else clip(x, number, count)
 
     parts = None
     if shard.total > 1:
         parts = _evaluation_parts(len(index), batch_size, shard)
         own = np.concatenate(parts)
         index, number = index[own], number[own]
-    dataset = tf.data.Dataset.from_tensor_slices((index, number, counts[index]))
-    dataset = dataset.map(clipped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    each, kept = [tf.constant(values, tf.int32) for values in (index, number, counts[index])], None
+    if is_kept:
+        kept = kept_inputs(
+            lambda place: preprocess(clipped(*(values[place] for values in each))), len(index), split.examples, console
+        )
+    if kept is None:
+        dataset = tf.data.Dataset.from_tensor_slices(tuple(each))
+        dataset = dataset.map(
+            lambda index, number, count: (clipped(index, number, count), label(index)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+    else:
+        dataset = tf.data.Dataset.from_tensor_slices((kept, each[0])).map(lambda x, index: (x, label(index)))
     dataset = dataset.batch(_even_batch(len(index), batch_size))
     if parts is not None:
         dataset = dataset.rebatch([len(part) for part in parts])
-    return dataset.map(lambda x, y: (preprocess(x), y)).prefetch(tf.data.AUTOTUNE)
+    if kept is None:
+        dataset = dataset.map(lambda x, y: (preprocess(x), y))
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_steps(count, batch_size):
@@ -206,34 +254,39 @@ def _evaluation_parts(count, batch_size, shard):
     ]
 
 
-def example_reader(split, num_classes, console=None, read=None):
-    """A function `(index, seed) -> (raw example, labels (num_classes,) float32)` for use in `Dataset.map`; the seed is
-    for who reads a part.
-
-    A raw example is a tensor, or `{field: tensor}` where examples are kept with a structured dtype.
-
-    What fits into `CACHE_BYTES` is decoded first, in parallel, and lies in memory; what does not is decoded
-    by every call.
-    """
-    read = read or _raw_reader(split.examples, console)
+def _label_reader(split, num_classes):
+    """A function of an index: the labels (num_classes,) float32 of that example."""
     labels = tf.constant(split.labels)
-
-    def example(index, seed=None):
-        label = labels[index]
-        y = tf.cast(label, tf.float32) if split.is_multi_label else tf.one_hot(label, num_classes)
-        return read(index, seed), y
-
-    return example
+    if split.is_multi_label:
+        return lambda index: tf.cast(labels[index], tf.float32)
+    return lambda index: tf.one_hot(labels[index], num_classes)
 
 
 def _raw_reader(examples, console):
-    """A function `(index, seed) -> raw example`, which needs no seed."""
-    if isinstance(examples, Lazy) and examples.nbytes <= CACHE_BYTES:
-        examples = examples.array(console)
-    if isinstance(examples, Lazy):
+    """A function `(index, seed) -> raw example`, which needs no seed, for use in `Dataset.map`.
+
+    A raw example is a tensor, or `{field: tensor}` where examples are kept with a structured dtype.
+
+    What there is room for is decoded first, in parallel, and lies in memory; what does not is decoded by every call.
+    """
+    if not is_decoded_once(examples):
         return lambda index, seed: _decoded(examples, index)
-    arrays = fields(examples)
+    arrays = fields(examples.array(console) if isinstance(examples, Lazy) else examples)
     return lambda index, seed: tf.nest.map_structure(lambda array: array[index], arrays)
+
+
+def _kept_of(split, keep, read, preprocess, console):
+    """`({input: (k, ..)}, (n,) where in them an example stands, or -1)`; (None, None) where none are kept."""
+    if keep is None:
+        return None, None
+    indices = tf.constant(keep.indices, tf.int32)
+
+    def make(place):
+        return preprocess(keep.clip(read(indices[place], None)))
+
+    kept, place_of = kept_inputs(make, len(keep.indices), split.examples, console), np.full(len(split), -1, np.int32)
+    place_of[keep.indices] = np.arange(len(keep.indices))
+    return (None, None) if kept is None else (kept, tf.constant(place_of))
 
 
 def part_reader(examples, crop):

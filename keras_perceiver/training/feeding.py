@@ -12,7 +12,7 @@ from keras_perceiver._checks import InputError
 from keras_perceiver.data import MODALITIES, evaluation_dataset, training_dataset
 from keras_perceiver.data.augment import crop_of_files
 from keras_perceiver.data.examples import Lazy
-from keras_perceiver.data.pipeline import WHOLE, epoch_order, evaluation_steps, part_reader
+from keras_perceiver.data.pipeline import WHOLE, Keep, epoch_order, evaluation_steps, part_reader
 from keras_perceiver.data.service import service_reader, through_service
 
 EVALUATION_BATCH = 256  # examples, or clips of them; fewer where they are large
@@ -46,11 +46,26 @@ def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, sha
         augment=augmentation(source, recipe),
         mix=None if kind.mix is None else kind.mix(**_settings(kind.mix, recipe)),
         hide=hiding(source, recipe),
+        keep=_what_is_kept(source, recipe, preprocess or {}) if service is None else None,
         shard=shard,
         read=read,
         service=None if service is None else lambda dataset: through_service(dataset, service),
         console=console,
     )
+
+
+def _what_is_kept(source, recipe, preprocess):
+    """The `Keep` of the training examples, or None: those of which a random window is the whole."""
+    kind, clip = MODALITIES[source.modality], _clip_of(source)
+    if not kind.keeps(preprocess, _settings(kind.augment, recipe)):
+        return None
+    return Keep(np.flatnonzero(clips_of(source, "train") == 1), lambda example: clip(example, 0, 1))
+
+
+def _clip_of(source):
+    """The function of a raw example, the number of a clip and how many there are; None where examples are whole."""
+    clip, shape = MODALITIES[source.modality].clip, source.example_shape
+    return None if clip is None else lambda example, number, count: clip(example, shape, number, count)
 
 
 def examples_of_step(source, recipe, seed, epoch, step):
@@ -60,21 +75,23 @@ def examples_of_step(source, recipe, seed, epoch, step):
     return [str(i) if split.names is None else split.names[i] for i in indices]
 
 
-def evaluation_data(source, split, *, preprocess=None, clips=None, shard=WHOLE, console=None):
-    """One split of `source`, every example; see `evaluation_dataset`. `clips` are those of `clips_of`, None for one."""
+def evaluation_data(source, split, *, preprocess=None, clips=None, is_repeated=False, shard=WHOLE, console=None):
+    """One split of `source`, every example; see `evaluation_dataset`.
+
+    Args:
+        clips: those of `clips_of`; None for one.
+        is_repeated: whether it is evaluated after every epoch: what takes long to be made is kept then.
+    """
     kind = MODALITIES[source.modality]
     shape = source.example_shape
-
-    def clip(example, number, count):
-        return kind.clip(example, shape, number, count)
-
     return evaluation_dataset(
         source.splits[split],
         batch_size=evaluation_batch(source),
         num_classes=len(source.class_names),
         preprocess=kind.preprocess(shape, **(preprocess or {})),
-        clip=None if kind.clip is None else clip,
+        clip=_clip_of(source),
         clips=clips,
+        is_kept=is_repeated and kind.keeps(preprocess or {}, {}),
         shard=shard,
         console=console,
     )
@@ -118,7 +135,7 @@ def raw_examples(source, split, count):
         batch_size=len(some),
         num_classes=len(source.class_names),
         preprocess=as_served,
-        clip=None if kind.clip is None else lambda example, number, count: kind.clip(example, shape, number, count),
+        clip=_clip_of(source),
     )
     with file_errors():
         ((examples, _),) = dataset.as_numpy_iterator()

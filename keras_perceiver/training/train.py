@@ -360,16 +360,17 @@ def fit(
         return examples_of_step(source, recipe, seed, epoch, step)
 
     steps, precision = steps_of_evaluation(source, "validation"), []
-    if source.is_multi_label:
-        split = workers.distributed(evaluation_data(source, "validation", **shared))
-        precision = [MeanAveragePrecision(split, source.splits["validation"].labels, steps=steps)]
     with file_errors():
+        held_out = evaluation_data(source, "validation", is_repeated=True, **shared)
+        if source.is_multi_label:
+            split, labels = workers.distributed(held_out), source.splits["validation"].labels
+            precision = [MeanAveragePrecision(split, labels, steps=steps)]
         return network.fit(
             workers.distributed(training_data(source, recipe, seed, position=position, service=service, **shared)),
             initial_epoch=position.epoch,
             epochs=recipe.epochs,
             steps_per_epoch=steps_per_epoch(source.splits["train"], recipe.batch_size),
-            validation_data=workers.distributed(evaluation_data(source, "validation", **shared), repeat=True),
+            validation_data=workers.distributed(held_out, repeat=True),
             validation_steps=steps,
             # The average of the weights, where there is one, is what is evaluated; Keras keeps it in the end. Put back
             # behind the others: they see what was validated.

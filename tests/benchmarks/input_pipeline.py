@@ -87,13 +87,13 @@ def main(arguments=None):
         parser.add_argument(f"--{name}", type=int, default=default)
     arguments = parser.parse_args(arguments)
     recipe = RECIPES["image"].replaced(batch_size=arguments.batch_size)
-    from keras_perceiver.data import pipeline
+    from keras_perceiver.data import kept
 
     print(f"pictures of {arguments.size}x{arguments.size}, B={arguments.batch_size}: examples a second")
     for name, changes in AUGMENTATIONS.items():
         rate = pipeline_rate(in_memory(arguments), recipe.replaced(**changes), arguments.repeats)
         print(f"{'pipeline, in memory, ' + name:45} {rate:9,.0f}", flush=True)
-    pipeline.CACHE_BYTES = 0  # as of data that do not fit
+    kept.CACHE_BYTES = 0  # as of data that do not fit
     with tempfile.TemporaryDirectory() as folder:
         rate = pipeline_rate(in_files(arguments, folder), recipe, arguments.repeats)
     stored = f"{arguments.stored}x{arguments.stored}"

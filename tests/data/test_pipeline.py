@@ -16,6 +16,7 @@ from keras_perceiver.data import (
     Split,
     augment_image,
     evaluation_dataset,
+    kept,
     load_source,
     mix_batch,
     pipeline,
@@ -141,7 +142,7 @@ def test_a_resumed_run_does_not_read_what_is_done():
     # More bytes than are kept, so that examples are read when they are asked for.
     lazy = Split(Lazy(fetch, range(COUNT), (1, 1, 1), np.uint8), SPLIT.labels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "CACHE_BYTES", 0)
+        patch.setattr(kept, "CACHE_BYTES", 0)
         batches = who(training(split=lazy, num_epochs=1, first_step=2))
     assert sorted(read) == sorted(batches[0])
     order = pipeline.epoch_order(COUNT, 5, 0).numpy()
@@ -197,7 +198,7 @@ def test_what_fits_into_memory_is_decoded_once(lazy):
 
 def test_what_does_not_fit_is_decoded_every_epoch_and_gives_the_same(lazy, monkeypatch):
     split, decoded = lazy
-    monkeypatch.setattr(pipeline, "CACHE_BYTES", COUNT - 1)
+    monkeypatch.setattr(kept, "CACHE_BYTES", COUNT - 1)
     dataset = training(split=split)
     assert dataset.element_spec[0].shape == (7, 1, 1, 1)
     assert who(dataset) == who(training())
@@ -220,7 +221,7 @@ def test_an_error_of_the_reader_reaches_who_trains(monkeypatch):
     split = dataclasses.replace(SPLIT, examples=Lazy(fail, range(COUNT), (1, 1, 1), "uint8"))
     with pytest.raises(InputError, match="has gone"):
         who(training(split=split))
-    monkeypatch.setattr(pipeline, "CACHE_BYTES", 0)
+    monkeypatch.setattr(kept, "CACHE_BYTES", 0)
     with pytest.raises(tf.errors.InvalidArgumentError, match="has gone"):
         who(training(split=split))
 

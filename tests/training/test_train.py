@@ -325,7 +325,7 @@ def test_a_killed_run_keeps_its_splits_and_its_shape_though_files_were_added(tmp
 
 @pytest.mark.thorough
 def test_a_file_that_goes_away_while_a_model_trains_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_perceiver.data.pipeline.CACHE_BYTES", 0)
+    monkeypatch.setattr("keras_perceiver.data.kept.CACHE_BYTES", 0)
     write_pictures(tmp_path / "data", {"cat": 20, "dog": 20})
     source = load_source(tmp_path / "data")
     for file in source.splits["train"].names:

@@ -98,6 +98,13 @@ def test_up_to_the_models_only_keras_and_numpy_are_imported(path):
     assert {name.split(".")[0] for name in imports_of(path.read_text())} <= PURE_IMPORTS
 
 
+def test_one_module_imports_tensorflow_io():
+    users = {
+        path.name for path in FILES if any(name.startswith("tensorflow_io") for name in imports_of(path.read_text()))
+    }
+    assert users == {"tensorflow_io.py"}
+
+
 def test_importing_the_package_is_light():
     # Keras itself loads matplotlib where there is one, so only what comes on top of Keras counts.
     script = (

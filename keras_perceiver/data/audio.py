@@ -23,7 +23,6 @@ EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aac", ".m4a")
 READERS = ("wav", "flac", "ogg", "mp3", "aac", "mov")  # of FFmpeg; no other is tried: some open what a file names
 FILM_READERS = ("mov", "avi", "matroska", "mpeg")  # of those, for the sound of films
 
-MAX_FILE_BYTES = 2**29  # 512 MiB; films may be larger, as their frames take most of it
 MAX_SECONDS = 60.0  # are read of a file; what comes after is left out, and said
 MIN_RATE, MAX_RATE = 1_000, 768_000  # samples a second that a file may have
 MAX_CHANNELS = 64
@@ -57,7 +56,7 @@ def read_audio(file, shape):
 
     Raises:
         InputError: where the file is missing, is no sound that can be decoded, holds no samples or some that are not
-            finite, or has a rate outside 1 to 768 kHz, more than 64 channels or more than 512 MiB (a film 4 GiB).
+            finite, or has a rate outside 1 to 768 kHz, more than 64 channels or more than 4 GiB.
     """
     _, rate, kept = shape
     samples, _, _ = decode_audio(file, rate, kept / rate)
@@ -224,13 +223,12 @@ def decode_audio(file, rate, seconds, *, is_film=None, origin=None):
     """
     if is_film is None:
         is_film = not isinstance(file, bytes) and str(file).lower().endswith(films.WITH_SOUND)
-    formats, max_bytes = (FILM_READERS, films.MAX_FILE_BYTES) if is_film else (READERS, MAX_FILE_BYTES)
     try:
-        opened = io.BytesIO(file) if isinstance(file, bytes) else open_regular(file, max_bytes)
+        opened = io.BytesIO(file) if isinstance(file, bytes) else open_regular(file, films.MAX_FILE_BYTES)
         with opened as stream:
             native = None if isinstance(file, bytes) or is_film else decode_natively(file, seconds)
             if native is None:
-                blocks, broken_off = _with_ffmpeg(stream, rate, seconds, formats, origin)
+                blocks, broken_off = _with_ffmpeg(stream, rate, seconds, FILM_READERS if is_film else READERS, origin)
             else:
                 samples, own = native
                 blocks, broken_off = [(average(samples.T), _checked_rate(own))], False

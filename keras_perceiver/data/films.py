@@ -24,7 +24,7 @@ from keras_perceiver.data.files import name_of, open_regular
 EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mpg", ".mpeg", ".webm", ".mkv", ".gif")
 WITH_SOUND = tuple(extension for extension in EXTENSIONS if extension != ".gif")
 
-MAX_FILE_BYTES = 2**32  # 4 GiB, of which only what is needed is decoded
+MAX_FILE_BYTES = 2**32  # 4 GiB, also of sounds; only what is needed is decoded
 MAX_PACKETS = 2**23  # of frames and of sound: some 25 hours
 MAX_PIXELS = 2**25  # of a frame, as of pictures
 MAX_DECODED = 2**34  # pixels from one key frame to the next: 8,000 frames of 1920 x 1080

@@ -24,7 +24,7 @@ from keras_perceiver.data import (
 class Modality:
     """One kind of data. All that the other modules know of it is in here.
 
-    A `shape` is what `choose_shape` returns, a tuple of integers that says how examples are kept and enter a model:
+    A `shape` is what `choose_shape` returns, a tuple of numbers that says how examples are kept and enter a model:
     (H, W, c) of pictures, (window, samples a second, samples kept) of sounds, (T, H, W, 3) of films that are looked at
     whole and (T, H, W, 3, frames kept, frames a second) of windows of them, (T, H, W, 3, window, samples a second,
     frames kept) of films with sound, (M, 3 + e) of clouds of points. A raw example is an

@@ -94,7 +94,7 @@ PRESETS = {
         "num_self_attention_heads": 8,
     },
     # For films of any data set, whose shape and classes replace these: patches as in the paper's video models, on
-    # smaller frames. Behind convolutions nothing was learned of moving shapes.
+    # smaller frames. Behind convolutions nothing was learned of synthetic films of moving shapes.
     "video": {
         "input_shape": (16, 64, 64, 3),
         "num_classes": 10,

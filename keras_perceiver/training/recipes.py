@@ -280,7 +280,7 @@ RECIPES = {
         **_OURS,
         time_masks=2,
         frequency_masks=2,
-        max_steps=12_000,
+        max_steps=8_000,
     ),
     # Frames are not flipped: to the left and to the right may be two classes.
     "video": Recipe(
@@ -301,7 +301,7 @@ RECIPES = {
         time_masks=2,
         frequency_masks=2,
         min_steps=2_000,
-        max_steps=6_000,
+        max_steps=4_000,
     ),
     # Points are scaled as in the paper; that some are hidden is of PointNet++.
     "points": Recipe(

@@ -1,5 +1,6 @@
 """Sound files -> samples, windows and clips."""
 
+import struct
 import time
 
 import numpy as np
@@ -87,6 +88,26 @@ def test_one_file_that_is_far_longer_does_not_make_all_examples_as_long():
     assert audio.audio_notes(facts, shape) == [said]
     assert choose_audio_shape(facts, clip_seconds=20.0)[2] == 50 * RATE  # where windows are as long
     assert choose_audio_shape([*facts, fact(50.0), fact(50.0)])[2] == 50 * RATE  # where one in twenty is
+
+
+def test_of_an_hour_as_on_a_disc_no_more_is_read_than_a_minute(tmp_path):
+    """Two channels of 16 bits at 44.1 kHz: 635 MB, of which no byte behind the first second is on disk."""
+    path, size = tmp_path / "hour.wav", 3600 * 44_100 * 4
+    second = sine(440, 1.0, 44_100)
+    content = bytearray(wav_bytes(np.stack([second, second], axis=1), 44_100))
+    place = content.index(b"data") + 4
+    content[place : place + 4] = struct.pack("<I", size)
+    content[4:8] = struct.pack("<I", place - 4 + size)
+    path.write_bytes(content)
+    with path.open("r+b") as file:
+        file.truncate(place + 4 + size)
+    began = time.process_time()
+    facts = scan_audio(path)
+    assert (facts["seconds"], facts["rate"], facts["is_cut"]) == (60.0, 44_100, True)
+    example = read_audio(path, choose_audio_shape([facts]))
+    assert example["length"] == 60 * 44_100
+    assert np.abs(example["samples"][:44_100]).max() > 1000
+    assert time.process_time() - began < 20
 
 
 def test_of_an_hour_no_more_is_decoded_than_a_minute():

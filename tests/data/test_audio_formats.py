@@ -100,7 +100,8 @@ def test_wav_is_what_pythons_own_reader_reads(path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "tolerance"), [(".wav", 0), (".flac", 0), (".s24.wav", 0), (".s24.flac", 0), (".f32.wav", 0), (".ogg", 1)]
+    ("kind", "tolerance"),
+    [(".wav", 0), (".flac", 0), (".s24.wav", 0), (".s24.flac", 0), (".f32.wav", 0), (".u8.flac", 128), (".ogg", 1)],
 )
 def test_one_sound_is_the_same_in_every_format(kind, tolerance):
     folder = ROOT / "zasfx_tensorflow_io"

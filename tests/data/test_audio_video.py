@@ -153,10 +153,9 @@ def test_the_sound_of_films_is_taken_alone_where_it_is_asked_for(tmp_path):
     assert {problem.path[-4:] for problem in mixed.report.problems} == {".mkv", ".mp4"}
 
 
-def test_films_may_be_larger_than_sounds(tmp_path, monkeypatch):
+def test_files_of_too_many_bytes_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "a.avi"
     path.write_bytes(film("avi", sound=steps()))
-    monkeypatch.setattr(audio, "MAX_FILE_BYTES", 1000)
     assert read_audio_video(path, SHAPE)["length"] > 0
     assert audio.scan_audio(path)["seconds"] > 0.5
     monkeypatch.setattr(films, "MAX_FILE_BYTES", 1000)

@@ -40,6 +40,13 @@ def test_frames_are_those_of_their_moments(name):
     np.testing.assert_allclose(clip.mean(axis=(1, 2, 3)), [brightness(i) for i in range(5)], atol=tolerance)
 
 
+def test_rates_and_starts_of_gifs():
+    """Frames differ by 10 in brightness; in a palette of 256 colours by less than 18 from what they were."""
+    for rate, start, expected in ((RATE / 3, 0.0, [0, 3, 6, 9, 12]), (RATE, 0.4001, [10, 11, 12, 13, 14])):
+        clip = read_video(FILMS["gif"], SHAPE, frame_rate=rate, start_time=start)
+        np.testing.assert_allclose(clip.mean(axis=(1, 2, 3)), [brightness(i) for i in expected], atol=18)
+
+
 @pytest.mark.parametrize("name", [name for name in CODECS if name != "gif"])
 def test_rates_and_starts(name):
     assert moments(read_video(FILMS[name], SHAPE, frame_rate=RATE / 3)) == [0, 3, 6, 9, 12]

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_perceiver.data.examples import Lazy, in_parallel
 
-CACHE_BYTES = 2**31  # 2 GiB: what a split takes at most that is made once and kept; larger ones are made every epoch
+CACHE_BYTES = 2**31  # 2 GiB of a split are made once and kept; larger ones are made every epoch
 
 
 def is_decoded_once(examples):

@@ -81,7 +81,7 @@ def training_dataset(
             none. Not together with `mix`.
         shard: the `Shard` of this process.
         read: function of an index in the split and a (2,) int32 seed that returns the raw example, such as
-            `part_reader` and `service_reader` make; None for that of `example_reader`.
+            `part_reader` and `service_reader` make; None for examples that are decoded once where there is room.
         service: function that gives the data set to a data service, see `through_service`; None for none.
         num_parallel_calls: examples that are made ready at once; changes nothing but the speed.
         console: `rich.console.Console` for the progress of decoding what is kept; None for none.
@@ -311,7 +311,8 @@ def part_reader(examples, crop):
 def fields(examples):
     """A NumPy array as a tensor; one with a structured dtype as `{field: tensor}`."""
     names = examples.dtype.names
-    return tf.constant(examples) if names is None else {name: tf.constant(examples[name]) for name in names}
+    with tf.device("CPU:0"):  # where they are read
+        return tf.constant(examples) if names is None else {name: tf.constant(examples[name]) for name in names}
 
 
 def _decoded(examples, index):

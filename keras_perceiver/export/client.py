@@ -162,6 +162,14 @@ def _certificates(path):
     return content
 
 
+def _whole(answer):
+    """The bytes of an answer, however many its header promises."""
+    content = b"".join(iter(lambda: answer.read1(2**16), b""))
+    if answer.length:  # what is still missing
+        raise http.client.IncompleteRead(content, answer.length)
+    return content
+
+
 def _too_late(url, said):
     return InputError(
         f"The server at {url.netloc} must answer in time. {said} Give it longer with `timeout`, or `--timeout`."
@@ -222,8 +230,7 @@ def _rest(url, name, version, roots):
     """The same by REST; numbers travel as text, in all their digits."""
     part = "" if version is None else f"/{'versions' if isinstance(version, int) else 'labels'}/{version}"
     address = f"{url.scheme}://{url.netloc}/v1/models/{name}{part}:predict"
-    trusted = ssl.create_default_context(cadata=roots and roots.decode("ascii", "replace"))
-    context = trusted if url.scheme == "https" else None
+    context = ssl.create_default_context(cadata=roots and roots.decode("ascii", "replace"))
 
     def plain(value):
         if isinstance(value, np.ndarray):
@@ -238,11 +245,11 @@ def _rest(url, name, version, roots):
         )
         try:
             with urlopen(request, until, context) as answer:
-                outputs = json.loads(answer.read())["outputs"]
+                outputs = json.loads(_whole(answer))["outputs"]
         except urllib.error.HTTPError as error:
             with error:
                 try:
-                    said = f"{error.code}: {error.read(1000).decode(errors='replace')}"
+                    said = f"{error.code}: {error.read1(1000).decode(errors='replace')}"
                 except (OSError, http.client.HTTPException) as other:
                     said = f"{error.code}: {other}"
             if error.code in PASSING.values() or UNLIKE in said:
@@ -251,6 +258,8 @@ def _rest(url, name, version, roots):
         except TimeoutError as error:
             raise _too_late(url, error) from error
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(getattr(error, "reason", None), TimeoutError):
+                raise _too_late(url, "It was not reached, or did not take the request.") from error
             raise Unavailable(str(error)) from error
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"The server at {url.netloc} must answer as TensorFlow Serving does. {error!r}") from error

@@ -8,13 +8,14 @@ import time
 import urllib.request
 
 
-def urlopen(request, until, context=None):
-    """As `urllib.request.urlopen`; the connection, the request, the headers and the answer share one limit of time.
+def urlopen(request, until, context):
+    """As `urllib.request.urlopen`; the connection, the request, the headers and the answer share one limit of time. To
+    look up the name of a host is left to the system's own.
 
     Args:
         request: a `urllib.request.Request`.
         until: moment of `time.monotonic`.
-        context: `ssl.SSLContext` for https.
+        context: `ssl.SSLContext`, for https.
 
     Returns:
         The open answer, whose reads raise TimeoutError behind `until`.
@@ -29,6 +30,22 @@ def _left(until):
     if left <= 0:
         raise TimeoutError("It came too slowly.")
     return left
+
+
+def _connected(address, timeout, source_address, *, until):
+    """As `socket.create_connection`, whose limit is for each of a host's addresses."""
+    addresses = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    for number, (*_, place) in enumerate(addresses):
+        left = len(addresses) - number
+        try:
+            sock = socket.create_connection(place[:2], _left(until) / left, source_address)
+        except OSError:
+            if left == 1:
+                raise
+        else:
+            sock.settimeout(_left(until))  # of what comes next, such as the handshake of TLS
+            return sock
+    raise OSError(f"{address[0]!r} has no address.")
 
 
 class _Incoming(io.RawIOBase):
@@ -58,17 +75,13 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _Timed:
-    """Part of a connection: all that it does ends in time."""
+    """Part of a connection, whose every step ends in time."""
 
     def __init__(self, *arguments, until, **options):
         super().__init__(*arguments, **options)
         self._until = until
+        self._create_connection = functools.partial(_connected, until=until)  # kept there to be replaced
         self.response_class = functools.partial(_Answer, until=until)
-
-    def connect(self):
-        addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        self.timeout = _left(self._until) / len(addresses)  # they are tried one after the other
-        super().connect()
 
     def send(self, data):
         if self.sock is not None:

@@ -19,7 +19,9 @@ def guide(shelf, found, models, *, compose, kubernetes):
     lines = [
         "# Serving this shelf",
         "",
-        "Written by `keras-perceiver serve-config`, anew each time.",
+        "Written by `keras-perceiver serve-config`, anew each time, and checked against TensorFlow Serving's protos.",
+        "No server has read such files in the package's own tests. Look first whether the image that `compose.yaml`",
+        "names can be pulled; `--image` names another.",
         "",
         "| model | versions that are loaded | labels | on the shelf |",
         "|---|---|---|---|",

@@ -156,6 +156,8 @@ def _publish(temporary, home):
     while True:
         taken = [int(p.name) for p in home.iterdir() if re.fullmatch(VERSION, p.name)]  # by a file too
         version = home / str(max(taken, default=0) + 1)
+        rule = "Versions must have at most 18 digits, as servers have room for no more"
+        require(re.fullmatch(VERSION, version.name) is not None, rule, next=version.name, shelf=str(home))
         try:
             os.rename(temporary, version)  # fails where the folder exists and is not empty
         except OSError:

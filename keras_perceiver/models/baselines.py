@@ -23,7 +23,8 @@ def build_resnet18(input_shape, num_classes, *, width=16, num_bands=0, permute_s
 
     Args:
         input_shape: (S_1, .., S_d, c) of one example with d = 1, 2 or 3 index axes; or `{modality: (S_1, .., S_d, c)}`
-            of one modality that comes with a mask: what is padded enters as zeros.
+            of modalities that come with masks: what is padded enters as zeros. Of several each has convolutions of its
+            own, and their means are joined before the logits.
         num_classes: number of logits.
         width: channels of the first of four stages; each later one has twice as many.
         num_bands: K, Fourier bands per axis that are concatenated to the content; 0 for it alone.
@@ -41,14 +42,16 @@ def build_resnet18(input_shape, num_classes, *, width=16, num_bands=0, permute_s
     Closer Look at Spatiotemporal Convolutions for Action Recognition", table 1.
     """
     require_positive(num_classes=num_classes, width=width)
-    inputs, content, mask = network_input("resnet18", input_shape)
-    x, _ = with_positions(input_shape, content, mask, num_bands=num_bands, permute_seed=permute_seed, dtype=dtype)
-    x = _stem(x, width, dtype)
-    for stage in range(4):
-        for block in range(2):
-            strides = 2 if stage > 0 and block == 0 else 1
-            x = _residual_block(x, width * 2**stage, strides, f"stage_{stage + 1}_block_{block + 1}", dtype)
-    x = MEANS[len(x.shape) - 2](name="pixel_mean", dtype=dtype)(x)  # (B, 8 · width)
+    options = {"num_bands": num_bands, "permute_seed": permute_seed, "dtype": dtype}
+    if not isinstance(input_shape, dict) or len(input_shape) <= 1:
+        inputs, x = _trunk(input_shape, width, "", **options)
+        return classifier(inputs, x, num_classes, name, dtype)
+    inputs, means = {}, []
+    for modality, shape in input_shape.items():
+        own, mean = _trunk({modality: shape}, width, f"{modality}_", **options)
+        inputs |= own
+        means.append(mean)
+    x = layers.Concatenate(name="modalities_joined", dtype=dtype)(means)
     return classifier(inputs, x, num_classes, name, dtype)
 
 
@@ -75,16 +78,29 @@ def build_resnet50(input_shape, num_classes, *, num_bands=0, permute_seed=None, 
     return classifier(inputs, network.output, num_classes, name, dtype)  # from (B, 2048)
 
 
-def _stem(x, width, dtype):
+def _trunk(input_shape, width, prefix, *, num_bands, permute_seed, dtype):
+    """`(inputs, (B, 8 · width) means)` of one modality; the names of its layers begin with `prefix`."""
+    inputs, content, mask = network_input("resnet18", input_shape)
+    positions = {"num_bands": num_bands, "permute_seed": permute_seed, "dtype": dtype}
+    x, _ = with_positions(input_shape, content, mask, name=f"{prefix}inputs", **positions)
+    x = _stem(x, width, f"{prefix}stem", dtype)
+    for stage in range(4):
+        for block in range(2):
+            strides = 2 if stage > 0 and block == 0 else 1
+            x = _residual_block(x, width * 2**stage, strides, f"{prefix}stage_{stage + 1}_block_{block + 1}", dtype)
+    return inputs, MEANS[len(x.shape) - 2](name=f"{prefix}pixel_mean", dtype=dtype)(x)
+
+
+def _stem(x, width, name, dtype):
     """What stands before the first block, (B, .., width): films keep their frames, large pictures a sixteenth of their
     pixels, small ones all."""
     num_axes = len(x.shape) - 2
     if num_axes == 3:
-        return _convolution(x, width, (3, 7, 7), (1, 2, 2), "stem", dtype)
+        return _convolution(x, width, (3, 7, 7), (1, 2, 2), name, dtype)
     if min(x.shape[1:-1]) < LARGE:
-        return _convolution(x, width, 3, 1, "stem", dtype)
-    x = _convolution(x, width, 7, 2, "stem", dtype)
-    return MAX_POOLING[num_axes](3, strides=2, padding="same", name="stem_pooling", dtype=dtype)(x)
+        return _convolution(x, width, 3, 1, name, dtype)
+    x = _convolution(x, width, 7, 2, name, dtype)
+    return MAX_POOLING[num_axes](3, strides=2, padding="same", name=f"{name}_pooling", dtype=dtype)(x)
 
 
 def _residual_block(x, channels, strides, name, dtype):

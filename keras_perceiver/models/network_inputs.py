@@ -49,7 +49,7 @@ def _checked(network, input_shape):
         len(shapes) == 1,
         f"`input_shape` must be of one modality for {network!r}",
         input_shape=input_shape,
-        repair="Of the networks only the Perceiver takes several.",
+        repair="Those that take several are perceiver and resnet18.",
     )
     ((name, shape),) = shapes.items()
     is_shape = isinstance(shape, (list, tuple)) and all(isinstance(size, int) and size >= 1 for size in shape)
@@ -64,7 +64,7 @@ def _checked(network, input_shape):
     return name, tuple(shape)
 
 
-def with_positions(input_shape, content, mask, *, num_bands, permute_seed, dtype, max_resolution=None):
+def with_positions(input_shape, content, mask, *, num_bands, permute_seed, dtype, max_resolution=None, name="inputs"):
     """Content with Fourier features of its positions beside it, and its mask; both perhaps in another order.
 
     Args:
@@ -76,19 +76,20 @@ def with_positions(input_shape, content, mask, *, num_bands, permute_seed, dtype
         dtype: dtype policy of the layers.
         max_resolution: μ, see `FourierPositions`; None for the lengths of the axes, and for 2K of a cloud: its
             frequencies are then 1, 2, .., K.
+        name: what the names of the layers begin with.
     """
     segment = {"content": content, "tables": []} | ({} if mask is None else {"padding_mask": mask})
     require_at_least(0, num_bands=num_bands)
     if num_bands and isinstance(input_shape, dict) and CLOUD in input_shape:
-        layer = FourierPositions(num_bands, max_resolution or 2 * num_bands, name="inputs_positions", dtype=dtype)
+        layer = FourierPositions(num_bands, max_resolution or 2 * num_bands, name=f"{name}_positions", dtype=dtype)
         coordinates, features = content[..., :NUM_COORDINATES], content[..., NUM_COORDINATES:]
         segment = layer(features, coordinates=coordinates, padding_mask=mask)
     elif num_bands:
-        layer = FourierPositions(num_bands, max_resolution, name="inputs_positions", dtype=dtype)
+        layer = FourierPositions(num_bands, max_resolution, name=f"{name}_positions", dtype=dtype)
         segment = layer(content, padding_mask=mask)
     if not num_bands and permute_seed is None:
         return content, mask
-    segment = ConcatenatedBytes(permute_seed, name="inputs_concatenated", dtype=dtype)(segment)
+    segment = ConcatenatedBytes(permute_seed, name=f"{name}_concatenated", dtype=dtype)(segment)
     return segment["content"], segment.get("padding_mask")
 
 

@@ -12,9 +12,9 @@ from keras_perceiver.training.metrics import classification_metrics, multi_label
 from keras_perceiver.training.runs import Run
 
 FORMATS = ("saved_model", "litert")
-HELD_OUT = 7  # test examples that a SavedModel is compared on
+HELD_OUT, LEAST = 7, 3  # test examples that a SavedModel is compared on; of a model that takes seconds for each
 MEASURED = 1000  # test examples that a LiteRT file is measured on, and
-MEASURED_FLOPS = 6e12  # at most, with all of them together: about a minute on two cores, live
+MEASURED_FLOPS = 1.2e12  # at most, with all of them together: ten seconds or so on two cores, live
 MEASURED_BYTES = 2**29  # 512 MiB of these examples
 MARK = "export"  # a file among a run's checkpoints
 CALIBRATION = 200  # training examples from which "int8" learns ranges
@@ -78,11 +78,11 @@ def export_run(
 
 
 def _affordable(model, source):
-    """How many examples a model answers in a minute or so, and fit into memory; `HELD_OUT` at least."""
+    """How many examples a model answers in ten seconds or so, and fit into memory; `LEAST` at least."""
     from keras_perceiver.inspection import describe_model  # which draws runs, and those import this module
 
     by_time = MEASURED_FLOPS / describe_model(model).flops
-    return max(HELD_OUT, int(min(by_time, MEASURED_BYTES / example_bytes(source))))
+    return max(LEAST, int(min(by_time, MEASURED_BYTES / example_bytes(source))))
 
 
 def export_once(run, model, source, config, metrics, *, shelf):
@@ -107,7 +107,7 @@ def export_once(run, model, source, config, metrics, *, shelf):
 
 def export_model(model, source, config, metrics, *, shelf, licence=None, xla=False, mark=None):
     """The SavedModel of a run whose parts are at hand, compared on examples of its test split."""
-    examples, _ = raw_examples(source, "test", HELD_OUT)
+    examples, _ = raw_examples(source, "test", min(HELD_OUT, _affordable(model, source)))
     described = _described(source, config, metrics, licence)
     if mark is not None:
         described["provenance"]["export"] = mark

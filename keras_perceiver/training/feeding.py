@@ -20,10 +20,22 @@ EVALUATION_BYTES = 2**29  # 512 MiB of one batch, as it enters a model
 MIN_EVALUATION_BATCH = 16  # so that each of eight replicas has some
 
 
-def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, shard=WHOLE, service=None, console=None):
+def training_data(
+    source,
+    recipe,
+    seed,
+    *,
+    position=(0, 0),
+    preprocess=None,
+    is_repeated=True,
+    shard=WHOLE,
+    service=None,
+    console=None,
+):
     """The training split of `source` from a position on, augmented as `recipe` says; see `training_dataset`.
 
-    With the address of a data service, that makes them ready.
+    With the address of a data service, that makes them ready. Unless it is said not to be repeated, what takes long to
+    be made and stays the same is made before the first batch.
     """
     kind = MODALITIES[source.modality]
     first_epoch, first_step = position
@@ -46,7 +58,7 @@ def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, sha
         augment=augmentation(source, recipe),
         mix=None if kind.mix is None else kind.mix(**_settings(kind.mix, recipe)),
         hide=hiding(source, recipe),
-        keep=_what_is_kept(source, recipe, preprocess or {}) if service is None else None,
+        keep=_what_is_kept(source, recipe, preprocess or {}) if service is None and is_repeated else None,
         shard=shard,
         read=read,
         service=None if service is None else lambda dataset: through_service(dataset, service),
@@ -55,11 +67,13 @@ def training_data(source, recipe, seed, *, position=(0, 0), preprocess=None, sha
 
 
 def _what_is_kept(source, recipe, preprocess):
-    """The `Keep` of the training examples, or None: those of which a random window is the whole."""
-    kind, clip = MODALITIES[source.modality], _clip_of(source)
-    if not kind.keeps(preprocess, _settings(kind.augment, recipe)):
+    """The `Keep` of the training examples, or None: those of which a random window is the whole, where most are so. A
+    batch that is made together takes less than its examples one by one."""
+    kind, clip, split = MODALITIES[source.modality], _clip_of(source), source.splits["train"]
+    if split.facts is None or not kind.keeps(preprocess, _settings(kind.augment, recipe)):
         return None
-    return Keep(np.flatnonzero(clips_of(source, "train") == 1), lambda example: clip(example, 0, 1))
+    whole = np.flatnonzero(clips_of(source, "train") == 1)
+    return Keep(whole, lambda example: clip(example, 0, 1)) if len(whole) > len(split) // 2 else None
 
 
 def _clip_of(source):

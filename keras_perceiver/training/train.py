@@ -355,13 +355,14 @@ def fit(
     """
     workers = workers or Workers()
     shared = {"preprocess": preprocess, "shard": workers.shard, "console": console}
+    shared["is_repeated"] = position.epoch < recipe.epochs  # else nothing is left to be trained
 
     def examples(epoch, step):
         return examples_of_step(source, recipe, seed, epoch, step)
 
     steps, precision = steps_of_evaluation(source, "validation"), []
     with file_errors():
-        held_out = evaluation_data(source, "validation", is_repeated=True, **shared)
+        held_out = evaluation_data(source, "validation", **shared)
         if source.is_multi_label:
             split, labels = workers.distributed(held_out), source.splits["validation"].labels
             precision = [MeanAveragePrecision(split, labels, steps=steps)]

@@ -1,17 +1,31 @@
 """Log-mel frames are made once where they stay the same, and nothing else changes."""
 
+import dataclasses
 import threading
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from sounds import wav_bytes
 
-from keras_perceiver.data import MODALITIES, Lazy, Split, evaluation_dataset, kept, training_dataset
+from keras_perceiver.data import (
+    MODALITIES,
+    Lazy,
+    Shard,
+    Split,
+    evaluation_dataset,
+    kept,
+    load_source,
+    pipeline,
+    training_dataset,
+)
 from keras_perceiver.data.audio import audio_dtype
 from keras_perceiver.data.pipeline import Keep
+from keras_perceiver.training import RECIPES
+from keras_perceiver.training.feeding import evaluation_data, training_data
 
 SHAPE = (1280, 8000, 3000)  # windows of 16 frames
-LENGTHS = np.array([1280, 700, 3000, 1281, 1, 1280, 2000, 90])
+LENGTHS = np.array([1280, 700, 3000, 1281, 160, 1280, 2000, 90])
 WHOLE = np.flatnonzero(LENGTHS <= 1280)
 LABELS = (np.arange(8) % 2).astype(np.int32)
 KIND = MODALITIES["audio"]
@@ -120,6 +134,54 @@ def test_frames_of_sounds_that_do_not_fit_are_kept_and_their_files_not_read_agai
 def test_only_what_stays_the_same_and_takes_long_is_kept(preprocess, augment, expected):
     assert KIND.keeps(preprocess, augment) is expected
     assert not any(MODALITIES[name].keeps({}, {}) for name in ("image", "video", "audio_video", "points"))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A folder of sounds, of which one in four is longer than a window."""
+    folder = tmp_path_factory.mktemp("tones")
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        samples = rng.normal(0, 0.1, 3000 if i % 4 == 0 else 900 + i)
+        path = folder / ("high", "low")[i % 2] / f"{i}.wav"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(wav_bytes(samples, 8000))
+    return load_source(folder, clip_seconds=0.16)
+
+
+@pytest.mark.parametrize("shard", [Shard(0, 1, 1), Shard(1, 1, 2)], ids=["whole", "the second of two"])
+def test_a_run_is_fed_alike_whether_frames_are_kept_or_not(shard, source, monkeypatch):
+    recipe = RECIPES["audio"].replaced(batch_size=4, epochs=3)
+    asked = []
+
+    def batches(**changes):
+        return list(training_data(source, recipe.replaced(**changes), 0, shard=shard).as_numpy_iterator())
+
+    def kept_inputs(make, count, *arguments):
+        asked.append(count)
+        return kept.kept_inputs(make, count, *arguments)
+
+    monkeypatch.setattr(pipeline, "kept_inputs", kept_inputs)
+    once = batches()
+    whole = sum(fact["seconds"] <= 0.16 for fact in source.splits["train"].facts)
+    assert asked == [whole]
+    assert 0 < whole < len(source.splits["train"])
+    held_out = list(evaluation_data(source, "validation", is_repeated=True).as_numpy_iterator())
+    assert asked == [whole, len(source.splits["validation"])]
+    require_same(held_out, list(evaluation_data(source, "validation").as_numpy_iterator()))
+    batches(noise_std=0.1)
+    list(training_data(source, recipe, 0, is_repeated=False).take(1))
+    assert len(asked) == 2  # nothing is asked to be kept
+    monkeypatch.setattr(kept, "CACHE_BYTES", source.splits["train"].examples.nbytes)
+    require_same(once, batches())
+    assert len(asked) == 3  # there was no room
+
+
+def test_where_most_sounds_are_longer_none_are_kept(source, monkeypatch):
+    monkeypatch.setattr(pipeline, "kept_inputs", lambda *_: pytest.fail("asked to keep some"))
+    long = [place for place, fact in enumerate(source.splits["train"].facts) if fact["seconds"] > 0.16]
+    few = dataclasses.replace(source, splits={**source.splits, "train": source.splits["train"].take([*long, 1])})
+    list(training_data(few, RECIPES["audio"].replaced(batch_size=2, epochs=1), 0).as_numpy_iterator())
 
 
 def test_nothing_is_kept_where_all_sounds_are_longer(sounds):

@@ -81,6 +81,14 @@ def test_an_export_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
     assert list((tmp_path / "animals").iterdir()) == []
 
 
+def test_behind_the_last_version_that_a_server_has_room_for_there_is_no_other(model, tmp_path):
+    home = tmp_path / "animals"
+    (home / "999999999999999999").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"at most 18 digits.*next='1000000000000000000'"):
+        export_saved_model(model, "animals", NAMES, shelf=tmp_path)
+    assert [path.name for path in home.iterdir()] == ["999999999999999999"]
+
+
 @pytest.mark.parametrize("name", ["../animals", "a/b", "", ".hidden", "-x", "a b"])
 def test_a_name_that_could_leave_the_shelf_is_refused(model, tmp_path, name):
     with pytest.raises(InputError, match="`name` must begin with a letter or digit"):

@@ -135,6 +135,23 @@ def test_a_network_is_saved_and_all_its_products_are_counted(network, tmp_path):
     np.testing.assert_allclose(keras.models.load_model(tmp_path / "model.keras")(PICTURES), model(PICTURES), atol=1e-6)
 
 
+def test_a_resnet18_of_several_modalities_has_a_trunk_for_each_and_listens_to_both():
+    shapes = {"audio": (16, 8, 1), "video": (4, 16, 16, 3)}
+    model = randomise(build_resnet18(shapes, 5, width=3, num_bands=1, permute_seed=2))
+    alone = [build_resnet18({name: shape}, 5, width=3, num_bands=1) for name, shape in shapes.items()]
+    assert model.count_params() == sum(network.count_params() for network in alone) - 5  # one bias of the logits
+    assert describe_model(model).not_counted == ()
+    rng = np.random.default_rng(0)
+    batch = {name: rng.normal(size=(2, *shape)).astype("float32") for name, shape in shapes.items()}
+    batch |= {f"{name}_padding_mask": np.ones((2, *shape[:-1]), bool) for name, shape in shapes.items()}
+    logits = model(batch).numpy()
+    for name in shapes:
+        assert np.abs(model({**batch, name: batch[name] + 1}).numpy() - logits).min() > 1e-6
+        hidden = {**batch, f"{name}_padding_mask": np.zeros_like(batch[f"{name}_padding_mask"])}
+        padded = model(hidden).numpy()
+        np.testing.assert_array_equal(model({**hidden, name: np.full_like(batch[name], np.nan)}), padded)
+
+
 def test_a_size_that_does_not_fit_is_refused():
     with pytest.raises(InputError, match="`patch_size` must divide"):
         build_vit((7, 9, 3), 5, patch_size=4)

@@ -110,7 +110,7 @@ def test_what_a_network_is_not_made_for_is_refused_with_those_that_are(network, 
 
 
 @pytest.mark.parametrize("network", TAKES)
-@pytest.mark.parametrize("shape", [(3,), (None, 8, 1), (8, 8, 8, 8, 1), {"points": (7, 2)}, "picture"])
+@pytest.mark.parametrize("shape", [(3,), (None, 8, 1), (8, 8, 8, 8, 1), {"points": (7, 2)}, {}, "picture"])
 def test_what_is_no_shape_is_refused_by_all(network, shape):
     with pytest.raises(InputError, match="`input_shape` must be of"):
         NETWORKS[network](shape, 3)

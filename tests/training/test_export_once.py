@@ -24,6 +24,7 @@ def exported(monkeypatch):
         return Export(published[0], {})
 
     monkeypatch.setattr(exports, "raw_examples", lambda *_: ({}, None))
+    monkeypatch.setattr(exports, "_affordable", lambda *_: exports.HELD_OUT)
     monkeypatch.setattr(exports, "export_saved_model", export_saved_model)
 
 

@@ -103,7 +103,7 @@ def rows(run, inputs, batch_sizes):
 def milliseconds(run, inputs, batch_size, seconds):
     """Times of calls with one batch, for so many seconds and at least ten, after two that are not counted.
 
-    A call of more than a second is timed at least twice, after one that is not counted.
+    A call of more than a second is timed at least once, after one that is not counted.
     """
     batch = {name: values[:batch_size] for name, values in inputs.items()}
 
@@ -113,9 +113,9 @@ def milliseconds(run, inputs, batch_size, seconds):
         return 1000 * (time.perf_counter() - before)
 
     timed()  # the first one prepares what the others find
-    second = timed()
-    times, least = ([second], 2) if second > 1000 else ([], 10)
     end = time.perf_counter() + seconds
+    second = timed()
+    times, least = ([second], 1) if second > 1000 else ([], 10)
     while len(times) < least or time.perf_counter() < end:
         times.append(timed())
     return times

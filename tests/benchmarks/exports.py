@@ -28,6 +28,7 @@ from keras_perceiver.cli_options import table_console
 from keras_perceiver.export import QUANTIZE, export_litert, export_saved_model
 from keras_perceiver.models import build_preset
 from keras_perceiver.training import export_run, train
+from keras_perceiver.training.exports import LEAST
 from tests.films import CODECS, SOUND_RATE, sound_packets
 from tests.sounds import sine, write_sounds
 
@@ -129,7 +130,8 @@ def imagenet(folder, preset, rounds):
     kernel = model.get_layer("logits").kernel
     kernel.assign(np.random.default_rng(0).normal(size=kernel.shape, scale=0.03))
     names, shelf = [str(i) for i in range(model.output_shape[-1])], folder / "shelf"
-    pictures = {"image": np.random.default_rng(0).integers(0, 256, (2, *model.input_shape[1:])).astype(np.float32)}
+    # As many as `keras-perceiver export` takes of such a model.
+    pictures = {"image": np.random.default_rng(0).integers(0, 256, (LEAST, *model.input_shape[1:])).astype(np.float32)}
     seconds = {}
     began = time.perf_counter()
     saved = export_saved_model(model, preset, names, shelf=shelf, examples=pictures)

@@ -199,7 +199,9 @@ def test_noise_of_films_with_sound_is_pixels_and_samples():
     assert 0.9 < samples.max() <= 1
 
 
-@pytest.mark.parametrize(("call", "seconds", "counted"), [(0.01, 0.5, 50), (0.2, 0.5, 10), (4.0, 0.5, 2)])
+@pytest.mark.parametrize(
+    ("call", "seconds", "counted"), [(0.01, 0.5, 50), (0.2, 0.5, 10), (4.0, 0.5, 1), (4.0, 10.0, 3)]
+)
 def test_calls_are_timed_for_a_while_and_slow_ones_a_few_times(call, seconds, counted, monkeypatch):
     clock = types.SimpleNamespace(now=0.0)
 

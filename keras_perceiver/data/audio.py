@@ -259,14 +259,14 @@ def _blocks(container, seconds, errors, origin):
     if not container.streams.audio:
         raise ValueError("It holds no sound.")
     total, rate = 0, None
-    for number, frame in enumerate(_frames(container, errors)):
+    for number, (frame, count) in enumerate(_frames(container, errors)):
         if number == MAX_FRAMES:
             raise ValueError(f"It has more than {MAX_FRAMES:,} frames in the first {seconds:g} s.")
         rate = rate or _checked_rate(frame.sample_rate)
         if frame.sample_rate != rate:
             errors.append(ValueError("Its rate changes."))
             break
-        samples = mono(frame)
+        samples = mono(frame)[:count]
         if origin is not None and not (total and container.format.name == "avi"):  # which has no times of its own
             samples = _placed(samples, frame, total, rate, origin, math.ceil(seconds * rate))
         if len(samples):
@@ -320,17 +320,42 @@ def at_rate(blocks, rate):
 
 
 def _frames(container, errors):
-    """Decoded frames; what a broken file ends with is left out where something came before, and its error kept."""
-    any_frame = False
+    """Decoded frames, and how many samples of each are heard; what a broken file ends with is left out where something
+    came before, and its error kept."""
+    any_frame, stream = False, container.streams.audio[0]
+    is_vorbis = container.format.name == "ogg" and stream.codec_context.name == "vorbis"
     try:
-        for frame in container.decode(container.streams.audio[0]):
-            if frame.samples:
+        for frame, count in _vorbis(container, stream) if is_vorbis else _whole(container.decode(stream)):
+            if count > 0:
                 any_frame = True
-                yield frame
+                yield frame, count
     except av.error.FFmpegError as error:
         if not any_frame:
             raise
         errors.append(error)
+
+
+def _whole(frames):
+    return ((frame, frame.samples) for frame in frames)
+
+
+def _vorbis(container, stream):
+    """As `_frames`, of Vorbis in OGG, cut as FFmpeg cuts it but for its mistake.
+
+    Of the block that a stream begins with nothing is heard. Where it is a short one, FFmpeg counts it, gives all blocks
+    times that are late by it, and by those cuts as much too early at the end.
+    """
+    stream.codec_context.flags2 |= av.codec.context.Flags2.skip_manual
+    begun, late = False, 0
+    for packet in container.demux(stream):
+        skipped = packet.get_sidedata("skip_samples") if packet.has_sidedata("skip_samples") else None
+        cut = 0 if skipped is None else int.from_bytes(bytes(skipped)[4:8], "little")
+        for frame in packet.decode():
+            if begun:
+                yield frame, frame.samples - max(0, cut - late)
+            elif frame.pts == 0:
+                late = frame.samples
+            begun = True
 
 
 def resample(samples, own, rate):

@@ -27,15 +27,15 @@ def training_data(
     *,
     position=(0, 0),
     preprocess=None,
-    is_repeated=True,
+    is_repeated=False,
     shard=WHOLE,
     service=None,
     console=None,
 ):
     """The training split of `source` from a position on, augmented as `recipe` says; see `training_dataset`.
 
-    With the address of a data service, that makes them ready. Unless it is said not to be repeated, what takes long to
-    be made and stays the same is made before the first batch.
+    With the address of a data service, that makes them ready. Where they are repeated for several epochs, what takes
+    long to be made and stays the same is made before the first batch, and kept.
     """
     kind = MODALITIES[source.modality]
     first_epoch, first_step = position

@@ -81,8 +81,7 @@ def plan_run(model, source, recipe, seed, *, preprocess=None, console=None):
     from keras_perceiver.inspection import describe_model  # which looks at data by means of this package
 
     steps = steps_per_epoch(source.splits["train"], recipe.batch_size)
-    with file_errors():
-        data = training_data(source, recipe, seed, preprocess=preprocess, is_repeated=False, console=console)
+    data = training_data(source, recipe, seed, preprocess=preprocess, console=console)
     description, clock = describe_model(model), _Clock()
     per_call = recipe.steps_per_execution
     memory = PeakMemory()

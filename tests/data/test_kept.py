@@ -155,7 +155,9 @@ def test_a_run_is_fed_alike_whether_frames_are_kept_or_not(shard, source, monkey
     asked = []
 
     def batches(**changes):
-        return list(training_data(source, recipe.replaced(**changes), 0, shard=shard).as_numpy_iterator())
+        return list(
+            training_data(source, recipe.replaced(**changes), 0, is_repeated=True, shard=shard).as_numpy_iterator()
+        )
 
     def kept_inputs(make, count, *arguments):
         asked.append(count)
@@ -170,7 +172,7 @@ def test_a_run_is_fed_alike_whether_frames_are_kept_or_not(shard, source, monkey
     assert asked == [whole, len(source.splits["validation"])]
     require_same(held_out, list(evaluation_data(source, "validation").as_numpy_iterator()))
     batches(noise_std=0.1)
-    list(training_data(source, recipe, 0, is_repeated=False).take(1))
+    list(training_data(source, recipe, 0).take(1))
     assert len(asked) == 2  # nothing is asked to be kept
     monkeypatch.setattr(kept, "CACHE_BYTES", source.splits["train"].examples.nbytes)
     require_same(once, batches())
@@ -181,7 +183,8 @@ def test_where_most_sounds_are_longer_none_are_kept(source, monkeypatch):
     monkeypatch.setattr(pipeline, "kept_inputs", lambda *_: pytest.fail("asked to keep some"))
     long = [place for place, fact in enumerate(source.splits["train"].facts) if fact["seconds"] > 0.16]
     few = dataclasses.replace(source, splits={**source.splits, "train": source.splits["train"].take([*long, 1])})
-    list(training_data(few, RECIPES["audio"].replaced(batch_size=2, epochs=1), 0).as_numpy_iterator())
+    recipe = RECIPES["audio"].replaced(batch_size=2, epochs=1)
+    list(training_data(few, recipe, 0, is_repeated=True).as_numpy_iterator())
 
 
 def test_nothing_is_kept_where_all_sounds_are_longer(sounds):

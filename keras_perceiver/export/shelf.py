@@ -113,7 +113,8 @@ def new_version(shelf, name):
     process that was killed has left is removed a day later.
 
     Raises:
-        InputError: where the shelf cannot be written to, as on a full disk, or the model's place on it is a link.
+        InputError: where the shelf cannot be written to, as on a full disk, the model's place on it is a link, or there
+            is no version behind those that there are.
     """
     home, temporary, published = Path(shelf) / name, None, []
     require_folder(shelf=shelf)
@@ -124,6 +125,7 @@ def new_version(shelf, name):
             with contextlib.suppress(FileNotFoundError):  # another export that has been finished meanwhile
                 if time.time() - left.stat().st_mtime > ABANDONED:
                     shutil.rmtree(left, ignore_errors=True)
+        _next_version(home)  # there must be one, which is known before long work
         temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=home))
         yield temporary, published
         temporary.chmod(0o755)
@@ -151,13 +153,19 @@ def marked_version(shelf, name, mark):
     return None
 
 
+def _next_version(home):
+    """The folder behind the highest version."""
+    taken = [int(p.name) for p in home.iterdir() if re.fullmatch(VERSION, p.name)]  # by a file too
+    version = home / str(max(taken, default=0) + 1)
+    rule = "Versions must have at most 18 digits, as servers have room for no more"
+    require(re.fullmatch(VERSION, version.name) is not None, rule, next=version.name, shelf=str(home))
+    return version
+
+
 def _publish(temporary, home):
     """Renames a finished export to the next version; another process may be doing the same."""
     while True:
-        taken = [int(p.name) for p in home.iterdir() if re.fullmatch(VERSION, p.name)]  # by a file too
-        version = home / str(max(taken, default=0) + 1)
-        rule = "Versions must have at most 18 digits, as servers have room for no more"
-        require(re.fullmatch(VERSION, version.name) is not None, rule, next=version.name, shelf=str(home))
+        version = _next_version(home)
         try:
             os.rename(temporary, version)  # fails where the folder exists and is not empty
         except OSError:

@@ -81,9 +81,12 @@ def test_an_export_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
     assert list((tmp_path / "animals").iterdir()) == []
 
 
-def test_behind_the_last_version_that_a_server_has_room_for_there_is_no_other(model, tmp_path):
+def test_behind_the_last_version_that_a_server_has_room_for_there_is_no_other(model, tmp_path, monkeypatch):
+    """Which is said before anything is written."""
     home = tmp_path / "animals"
     (home / "999999999999999999").mkdir(parents=True)
+    written = "keras_perceiver.export.saved_model.write_endpoints"
+    monkeypatch.setattr(written, lambda *_: pytest.fail("the model was written"))
     with pytest.raises(InputError, match=r"at most 18 digits.*next='1000000000000000000'"):
         export_saved_model(model, "animals", NAMES, shelf=tmp_path)
     assert [path.name for path in home.iterdir()] == ["999999999999999999"]

@@ -222,6 +222,7 @@ def test_tuning_commands_of_the_documents_at_a_tiny_budget(command, tiny_digits,
     """One trial, in this process (tests/tuning/test_search.py has real workers), whatever time it takes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tuning.report.draw", lambda *_: None)
+    monkeypatch.setattr("tuning.tuner.LATENCY_SECONDS", 0.01)
     few = ["--epochs", "1", "--trials", "1", "--workers", "1"]
     few += [word for option in ("--minutes", "--max-latency-ms") if option in command for word in (option, "1000000")]
     result = invoke(tuning_main.main, [*shlex.split(command)[3:], *few])

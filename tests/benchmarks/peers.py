@@ -2,7 +2,8 @@
 
 Needs the extra `peers` (`pip install -e ".[peers]"`) and, for krasserm's Perceiver, a checkout of
 https://github.com/krasserm/perceiver-io; what is not installed is left out, and said. Nothing else should run on the
-machine: of the order of two hours on two cores with the defaults, `--rounds 1` a third of that.
+machine: of the order of five hours on two cores with the defaults, `--rounds 1` a third of that. What has been measured
+is in `peers.json` at once, and the same command goes on where it was broken off.
 
 Every measurement is a process of its own: a first call, then the median of several. Rounds go over all libraries in
 turns, so that the machine's drift falls on all of them alike, and the tables have the median of the rounds. Memory is
@@ -22,6 +23,7 @@ import importlib.util
 import itertools
 import json
 import math
+import os
 import statistics
 import time
 from pathlib import Path
@@ -207,47 +209,70 @@ def measure(settings):
     return product_rate(settings) if "rate" in settings else measure_model(settings)
 
 
+def measurements(asked):
+    """`(kind, key, settings)` of each, in the order of running: "rates" or "rows", and what is measured."""
+    common = {name: asked[name] for name in ("model", "repeats", "seconds", "krasserm", "precision")}
+    rates_of = [asked["backend"]]
+    rates_of += ["torch"] if set(asked["libraries"]) & set(BUILDERS) and asked["backend"] != "torch" else []
+    for round_, (case, (size, batch)) in itertools.product(range(asked["rounds"]), asked["cases"].items()):
+        for library in rates_of:
+            key = {"round": round_, "case": case, "library": library}
+            yield "rates", key, {**common, "library": library, "batch": batch, "rate": True}
+        for pass_, library in itertools.product(asked["passes"], asked["libraries"]):
+            for mode in modes(library):
+                key = {"round": round_, "case": case, "pass": pass_, "library": library, "mode": mode}
+                yield "rows", key, {**common, **key, "size": size, "batch": batch}
+
+
 def measure_all(arguments):
     """`(rows, rates)`: what each process found, in the order of running."""
-    budget = BUDGETS[arguments.budget]
-    libraries = []
+    budget, libraries = BUDGETS[arguments.budget], []
     for library in arguments.libraries:
         reason = available(library, arguments)
         print(f"{library}: {reason}, left out" if reason else f"{library}: {LIBRARIES[library]}", flush=True)
         libraries += [] if reason else [library]
-    rates_of = [backend()] + (["torch"] if set(libraries) & set(BUILDERS) and backend() != "torch" else [])
-    rows, rates, dead = [], [], set()
-    common = {"model": budget["model"], "repeats": arguments.repeats, "seconds": arguments.seconds}
-    common |= {"krasserm": str(arguments.krasserm), "precision": arguments.precision}
     wanted = arguments.sizes or [size for size, _ in budget["cases"].values()]
-    cases = {case: shape for case, shape in budget["cases"].items() if shape[0] in wanted}
-    for round_, (case, (size, batch)) in itertools.product(range(arguments.rounds), cases.items()):
-        for library in rates_of:
-            settings = {**common, "library": library, "batch": batch, "rate": True}
-            found = in_own_process(__file__, settings)
-            rates += [{"round": round_, "case": case, "library": library, **found}] if found else []
-        for kind, library in itertools.product(arguments.passes, libraries):
-            for mode in modes(library):
-                key = {"case": case, "pass": kind, "library": library, "mode": mode}
-                if tuple(key.values()) in dead:
-                    continue
-                found = in_own_process(__file__, {**common, **key, "size": size, "batch": batch})
-                if found is None:
-                    dead.add(tuple(key.values()))
-                    continue
-                rows.append({"round": round_, **key, **found})
-                print(
-                    round_ + 1,
-                    *key.values(),
-                    f"{found['seconds']:.3f} s {found['peak_bytes'] / 1e9:.2f} GB",
-                    flush=True,
-                )
-        save(arguments.output, rows, rates)
-    return rows, rates
+    asked = {name: getattr(arguments, name) for name in ("precision", "rounds", "repeats", "seconds", "passes")}
+    asked |= {
+        "backend": backend(),
+        "libraries": libraries,
+        "model": budget["model"],
+        "krasserm": str(arguments.krasserm),
+    }
+    asked["cases"] = {case: list(shape) for case, shape in budget["cases"].items() if shape[0] in wanted}
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path, dead = arguments.output / "peers.json", set()
+    state = broken_off(path, asked) or {"finished": False, "asked": asked, "rows": [], "rates": []}
+    for kind, key, settings in measurements(asked):
+        model, done = tuple(key.values())[1:], state[kind]
+        if model in dead or any(key.items() <= other.items() for other in done):
+            continue
+        found = in_own_process(__file__, settings)
+        if found is None:
+            dead.add(model)
+            continue
+        done.append({**key, **found})
+        save(path, state)
+        if kind == "rows":
+            print(key["round"] + 1, *model, f"{found['seconds']:.3f} s {found['peak_bytes'] / 1e9:.2f} GB", flush=True)
+    save(path, {**state, "finished": True})
+    return state["rows"], state["rates"]
 
 
-def save(folder, rows, rates):
-    (folder / "peers.json").write_text(json.dumps({"rows": rows, "rates": rates}, indent=1))
+def broken_off(path, asked):
+    """What the same command has left unfinished in the file; None where there is no such thing."""
+    state = json.loads(path.read_text()) if path.is_file() else {}
+    if state.get("asked") != asked or state["finished"]:
+        return None
+    print(f"goes on behind {len(state['rows']) + len(state['rates'])} measurements of {path}", flush=True)
+    return state
+
+
+def save(path, state):
+    """Whole, or not at all."""
+    temporary = path.with_suffix(".unfinished")
+    temporary.write_text(json.dumps(state, indent=1))
+    os.replace(temporary, path)
 
 
 def medians(rows):

@@ -207,6 +207,7 @@ def main(arguments=None):
     if arguments.measure:
         print(json.dumps(measure(json.loads(arguments.measure))))
         return
+    arguments.output.mkdir(parents=True, exist_ok=True)
     rows = measure_all(arguments)
     (arguments.output / "scale.json").write_text(json.dumps(rows, indent=1))
     plot(rows, arguments.output / "scale.png")

@@ -207,6 +207,35 @@ def test_peers_says_what_it_leaves_out_and_compares_medians_of_rounds(tmp_path, 
     assert [(row[0], float(row[2]), float(row[-1])) for row in rows] == [("ours", 2.0, 1.0), ("textbook", 6.0, 3.0)]
 
 
+def test_peers_that_were_broken_off_go_on_and_finished_ones_begin_again(
+    tmp_path, capsys, monkeypatch, benchmark_module
+):
+    peers, seconds = benchmark_module("peers"), iter([1.0, KeyboardInterrupt, 2.0, 3.0, 4.0, 5.0])
+
+    def measured(script, settings):
+        if "rate" in settings:
+            return {"projection": 4e11, "heads": 1e11, "layer": 3e11}
+        one = next(seconds)
+        if one is KeyboardInterrupt:
+            raise one
+        return {"seconds": one, "first_seconds": 1.0, "peak_bytes": 10**9, "idle_bytes": 0, "parameters": 7}
+
+    def found():
+        return [row["seconds"] for row in json.loads((tmp_path / "new" / "peers.json").read_text())["rows"]]
+
+    monkeypatch.setattr(peers, "in_own_process", measured)
+    monkeypatch.setattr(peers, "MODES", {"tensorflow": ("XLA",)})
+    options = ["--libraries", "ours", "textbook", "--passes=forward", "--budget=tiny", f"--output={tmp_path / 'new'}"]
+    with pytest.raises(KeyboardInterrupt):
+        peers.main([*options, "--rounds=1"])
+    assert found() == [1.0]
+    peers.main([*options, "--rounds=1"])
+    assert "goes on behind 2 measurements" in capsys.readouterr().out
+    assert found() == [1.0, 2.0]
+    peers.main([*options, "--rounds=1"])
+    assert found() == [3.0, 4.0]
+
+
 @pytest.mark.thorough
 def test_training_prints_what_checkpoints_cost_and_the_memory(capsys, benchmark_module):
     benchmark_module("training").main(["--steps=20", "--every-steps=5", "--no-jit"])

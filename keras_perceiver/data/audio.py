@@ -26,6 +26,7 @@ FILM_READERS = ("mov", "avi", "matroska", "mpeg")  # of those, for the sound of 
 MAX_SECONDS = 60.0  # are read of a file; what comes after is left out, and said
 MIN_RATE, MAX_RATE = 1_000, 768_000  # samples a second that a file may have
 MAX_CHANNELS = 64
+MAX_FRAME_SAMPLES = 2**27  # of one frame: films may hold hours of sound in one piece
 MAX_FRAMES = 2**17  # that are decoded of a file, each with a cost of its own: a minute has 3,000 as a rule
 NATIVE_RATE = 48_000  # files that all have one rate, up to this one, are not resampled
 DEFAULT_RATE = 16_000  # others are
@@ -173,7 +174,8 @@ def cut_notes(facts, kept):
 def count_clips(seconds, shape):
     """How many windows of each file are tested: int of the shape of `seconds`, the durations."""
     window, rate, kept = shape
-    return windows_of(np.minimum(np.rint(np.multiply(seconds, rate)), kept), window)
+    lengths = np.ceil(np.multiply(seconds, rate) - 1e-6)  # as files of another rate are decoded
+    return windows_of(np.minimum(lengths, kept), window)
 
 
 def windows_of(lengths, window):
@@ -266,7 +268,8 @@ def _blocks(container, seconds, errors, origin):
         if frame.sample_rate != rate:
             errors.append(ValueError("Its rate changes."))
             break
-        samples = mono(frame)[:count]
+        wanted = math.ceil((seconds + MAX_DELAY) * rate) - total  # a frame may hold hours
+        samples = mono(frame, min(count, wanted))
         if origin is not None and not (total and container.format.name == "avi"):  # which has no times of its own
             samples = _placed(samples, frame, total, rate, origin, math.ceil(seconds * rate))
         if len(samples):
@@ -323,6 +326,8 @@ def _frames(container, errors):
     """Decoded frames, and how many samples of each are heard; what a broken file ends with is left out where something
     came before, and its error kept."""
     any_frame, stream = False, container.streams.audio[0]
+    if stream.codec_context is not None:
+        stream.codec_context.options = {"max_samples": str(MAX_FRAME_SAMPLES)}
     is_vorbis = container.format.name == "ogg" and stream.codec_context.name == "vorbis"
     try:
         for frame, count in _vorbis(container, stream) if is_vorbis else _whole(container.decode(stream)):
@@ -373,10 +378,10 @@ def _resampled(resampler, block, own):
         yield out.to_ndarray()[0]
 
 
-def mono(frame):
-    """A frame of any sample format as the mean of its channels: (S,) float32 in [-1, 1]."""
+def mono(frame, most):
+    """The first samples of a frame of any sample format as the mean of its channels: (S,) float32 in [-1, 1]."""
     values, channels = frame.to_ndarray(), frame.layout.nb_channels
-    return average(values if frame.format.is_planar else values.reshape(-1, channels).T)
+    return average(values[:, :most] if frame.format.is_planar else values.reshape(-1, channels)[:most].T)
 
 
 def average(values):

@@ -102,7 +102,7 @@ def _read_mesh(content, extension):
     is_text = _require_few_lines(content, extension)
     promised = _promised(content, extension, is_text)
     content = PREPARED.get(extension, bytes)(content)
-    options = {"skip_materials": True} if extension == ".obj" else {}
+    options = MESH_OPTIONS.get(extension, {})
     scene = trimesh.load_scene(io.BytesIO(content), file_type=extension[1:], process=False, **options)
     vertices, faces, count = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], 0
     for shape in scene.geometry.values():
@@ -166,9 +166,12 @@ def _in_triangles(content):
         return content
     lines = (line.partition(b"#")[0].strip() for line in content[counts.end() :].split(b"\n")[1:])
     vertices = list(itertools.islice(filter(None, lines), int(counts["vertex"])))
-    faces = [line.split() for line in itertools.islice(filter(None, lines), int(counts["face"]))]
-    if len({face[0] for face in faces}) <= 1:
+    faces = list(itertools.islice(filter(None, lines), int(counts["face"])))
+    corners = [int(face.split(None, 1)[0]) for face in faces]
+    _require_few_triangles(sum(min(count, len(face) // 2) - 2 for count, face in zip(corners, faces, strict=True)))
+    if len(set(corners)) <= 1:
         return content
+    faces = [face.split() for face in faces]
     corners = [[b"%d" % int(corner) for corner in face[1 : int(face[0]) + 1]] for face in faces]
     triangles = [(b"3", face[0], *pair) for face in corners for pair in itertools.pairwise(face[1:])]
     head = content[: counts.start("face")] + b"%d 0" % len(triangles)
@@ -222,10 +225,12 @@ def _ply_corners(content, place, num_faces, properties, order):
         if all((table[name] == count).all() for name, count in counts.items()):
             return None
     wanted = next(i for i, prop in enumerate(properties) if prop[-1] in PLY_CORNERS)
-    faces = []
+    faces, count = [], 0
     for _ in range(num_faces):
         found, place = _ply_face(content, place, properties, order)
         faces.append(found[wanted])
+        count += len(found[wanted]) - 2
+        _require_few_triangles(count)
     return faces
 
 
@@ -237,11 +242,14 @@ def _ply_face(content, place, properties, order):
         if prop[0] == "list":
             (count,) = struct.unpack_from(order + PLY_TYPES[prop[1]], content, place)
             place += struct.calcsize(PLY_TYPES[prop[1]])
+            _require_few_triangles(count - 2)
         found.append(struct.unpack_from(f"{order}{count}{PLY_TYPES[prop[-2]]}", content, place))
         place += count * struct.calcsize(PLY_TYPES[prop[-2]])
     return found, place
 
 
+# Of trimesh: no materials are looked for, and of a PLY file with texture no vertex is left out.
+MESH_OPTIONS = {".obj": {"skip_materials": True}, ".ply": {"fix_texture": False}}
 # What makes a file of one that trimesh reads well, in bounded time.
 PREPARED = {".obj": _one_obj, ".off": _in_triangles, ".stl": _one_stl, ".ply": _ply_in_triangles}
 
@@ -256,15 +264,27 @@ def _require_few_lines(content, extension):
     return is_text
 
 
+def _require_few_triangles(count):
+    """Of the faces of a file, in so many triangles."""
+    if count > MAX_LINES:
+        raise ValueError(f"Its faces have more than the {MAX_LINES:,} triangles that can be read.")
+
+
 def _promised(content, extension, is_text):
     """How many vertices the header of a file promises; 0 where it does not.
 
     Raises:
-        ValueError: where text has fewer lines, each of a vertex or a face, than its header promises of both.
+        ValueError: where text has fewer lines, each of a vertex or a face, than its header promises of both, or an OFF
+            file has vertices that are not alike, as where faces stand in the place of some.
     """
     if extension == ".off" and (found := OFF_COUNTS.search(content)):
         counts, rest = {name: int(number) for name, number in found.groupdict().items()}, content[found.end() :]
-        lines = sum(bool(line.partition(b"#")[0].strip()) for line in rest.splitlines()[1:])
+        lines, widths = 0, set()
+        for line in rest.splitlines()[1:]:
+            fields = line.partition(b"#")[0].split(None, 20)
+            if fields and lines < counts["vertex"]:
+                widths.add(len(fields))
+            lines += bool(fields)
     elif extension == ".ply":
         header, _, rest = content.partition(b"end_header")
         counts = {found["kind"].decode(): int(found["count"]) for found in PLY_ELEMENT.finditer(header)}
@@ -274,6 +294,10 @@ def _promised(content, extension, is_text):
     if lines < sum(counts.values()):
         said = " and ".join(f"{count:,} {name}" for name, count in counts.items())
         raise ValueError(f"It promises {said} elements, and has {lines:,} lines of them.")
+    if extension == ".off" and len(widths) > 1:
+        raise ValueError(
+            f"It promises {counts['vertex']:,} vertices, whose lines must be alike: they have {sorted(widths)} numbers."
+        )
     return counts.get("vertex", 0)
 
 

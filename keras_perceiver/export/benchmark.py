@@ -43,7 +43,7 @@ def benchmark(models, *, batch_sizes=(1, 8, 32), threads=(1, 2), seconds=1.0, pi
         models: folders: of a SavedModel or a LiteRT file, or of its versions; or of a finished run.
         batch_sizes: examples at once, of noise.
         threads: of the runtime.
-        seconds: how long each combination is timed: at least ten calls, of more than a second two.
+        seconds: how long each combination is timed: at least ten calls, or one where a call takes more than a second.
         picture: path of a PNG that is drawn; None for none.
 
     Returns:

@@ -1,6 +1,7 @@
 """Asks a model that TensorFlow Serving serves, by gRPC or REST."""
 
 import base64
+import functools
 import http.client
 import json
 import random
@@ -73,7 +74,8 @@ class ServedModel:
         roots = None if certificates is None else _certificates(certificates)
         self.server, self.name, self.version = server, name, version
         self.timeout, self.attempts = timeout, attempts
-        self._ask = (_grpc if url.scheme.startswith("grpc") else _rest)(url, name, version, roots)
+        ask = (_grpc if url.scheme.startswith("grpc") else _rest)(url, name, version, roots)
+        self._ask = functools.partial(_in_time, ask, url, timeout)
 
     def ask(self, inputs, signature="serving_default"):
         """Sends inputs in batches of `BATCH` and joins the answers.
@@ -170,10 +172,15 @@ def _whole(answer):
     return content
 
 
-def _too_late(url, said):
-    return InputError(
-        f"The server at {url.netloc} must answer in time. {said} Give it longer with `timeout`, or `--timeout`."
-    )
+def _in_time(ask, url, timeout, inputs, signature, seconds):
+    """`ask` of these, within what is left of `timeout`."""
+    try:
+        return ask(inputs, signature, seconds)
+    except TimeoutError as error:
+        raise InputError(
+            f"The server at {url.netloc} must answer in time. {error} Give it longer with `timeout`, or `--timeout`. "
+            f"Received: timeout={timeout:g}."
+        ) from error
 
 
 def _grpc(url, name, version, roots):
@@ -214,7 +221,7 @@ def _grpc(url, name, version, roots):
             if error.code().name in PASSING or UNLIKE in said:
                 raise Unavailable(said) from error
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise _too_late(url, said) from error
+                raise TimeoutError(said) from error
             raise InputError(f"The server at {url.netloc} did not answer for the model {name!r}. {said}") from error
         found = answer.model_spec.name or name
         require(found == name, f"The server at {url.netloc} must answer for the model {name!r}", model=found)
@@ -255,11 +262,11 @@ def _rest(url, name, version, roots):
             if error.code in PASSING.values() or UNLIKE in said:
                 raise Unavailable(said) from error
             raise InputError(f"The server at {url.netloc} did not answer for the model {name!r}. {said}") from error
-        except TimeoutError as error:
-            raise _too_late(url, error) from error
+        except TimeoutError:
+            raise
         except (OSError, http.client.HTTPException) as error:
             if isinstance(getattr(error, "reason", None), TimeoutError):
-                raise _too_late(url, "It was not reached, or did not take the request.") from error
+                raise TimeoutError("It was not reached, or did not take the request.") from error
             raise Unavailable(str(error)) from error
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"The server at {url.netloc} must answer as TensorFlow Serving does. {error!r}") from error

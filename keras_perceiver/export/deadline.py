@@ -35,15 +35,19 @@ def _left(until):
 def _connected(address, timeout, source_address, *, until):
     """As `socket.create_connection`, whose limit is for each of a host's addresses."""
     addresses = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-    for number, (*_, place) in enumerate(addresses):
-        left = len(addresses) - number
+    for number, (family, kind, protocol, _, place) in enumerate(addresses):
+        left, sock = len(addresses) - number, socket.socket(family, kind, protocol)
         try:
-            sock = socket.create_connection(place[:2], _left(until) / left, source_address)
-        except OSError:
-            if left == 1:
+            sock.settimeout(_left(until) / left)
+            if source_address:
+                sock.bind(source_address)
+            sock.connect(place)
+            sock.settimeout(_left(until))  # of what comes next, such as the handshake of TLS
+        except BaseException as error:
+            sock.close()
+            if left == 1 or not isinstance(error, OSError):
                 raise
         else:
-            sock.settimeout(_left(until))  # of what comes next, such as the handshake of TLS
             return sock
     raise OSError(f"{address[0]!r} has no address.")
 

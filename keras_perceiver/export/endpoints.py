@@ -91,7 +91,8 @@ class Served:
 
         def from_bytes(inputs):
             """Encoded files -> `logits` and `probabilities`, (B, classes), and `valid`, (B,) bool."""
-            clips, exists, valid = decode_examples(*self.kind.decoder(self.shape), inputs["encoded"])
+            files = tf.ensure_shape(inputs["encoded"], (None,))  # a server looks at no shape by itself
+            clips, exists, valid = decode_examples(*self.kind.decoder(self.shape), files)
             clips = {name: tf.boolean_mask(clip, exists) for name, clip in clips.items()}
             logits = in_blocks(clips) if exists.shape[1] > 1 else forward(clips)["logits"]
             file = tf.where(exists)[:, 0]  # of each clip

@@ -9,7 +9,8 @@ LONGEST_ANSWER = 300  # seconds of a request by REST, where the server's own lim
 METRICS = "/monitoring/prometheus/metrics"
 USER = 65534  # nobody
 WITHIN = "/models"  # where a container sees the shelf
-APP = {"app": "keras-perceiver"}
+NAME = "keras-perceiver"
+APP = {"app": NAME}
 
 
 def arguments(root, *, xla):
@@ -52,14 +53,18 @@ def check(names, root):
     return ["bash", "-ec", asked]
 
 
-def compose(names, args, *, root, image, host, cpus, memory):
-    """compose.yaml, which lies on the shelf. Compose puts variables in place of `$name`, and `$` in place of `$$`."""
+def compose(names, args, *, root, image, host, cpus, memory, settings):
+    """compose.yaml, which lies on the shelf. Compose puts variables in place of `$name`, and `$` in place of `$$`.
+
+    `settings` stand for the files that a server reads once: where they are others, it is made anew.
+    """
     args, probe = ([part.replace("$", "$$") for part in parts] for parts in (args, check(names, root)))
     address = f"[{host}]" if ":" in host else host
     return {
         "services": {
             "serving": {
                 "image": image,
+                "labels": {f"{NAME}.settings": settings},
                 "command": args,
                 "ports": [f"{address}:{port}:{port}" for port in (GRPC, REST)],
                 "volumes": [{"type": "bind", "source": ".", "target": root.replace("$", "$$"), "read_only": True}],
@@ -82,11 +87,11 @@ def compose(names, args, *, root, image, host, cpus, memory):
     }
 
 
-def kubernetes(names, args, *, root, image, host, cpus, memory):
+def kubernetes(names, args, *, root, image, host, cpus, memory, settings):
     """The documents of kubernetes.yaml: who may come in, the address, the server.
 
     The volume `saved-models` holds the shelf. Unless `host` is one that others reach, no pod may ask the server:
-    what remains is `kubectl port-forward`, and the probes of the node itself.
+    what remains is `kubectl port-forward`, and the probes of the node itself. `settings` as of `compose`.
     """
     ready = {"exec": {"command": check(names, root)}, "periodSeconds": 10, "timeoutSeconds": 5}
     listens = {"tcpSocket": {"port": GRPC}, "periodSeconds": 10}
@@ -124,7 +129,8 @@ def kubernetes(names, args, *, root, image, host, cpus, memory):
         ],
     }
     seen = {"prometheus.io/scrape": "true", "prometheus.io/port": str(REST), "prometheus.io/path": METRICS}
-    named = {"name": APP["app"], "labels": APP}
+    seen[f"{NAME}/settings"] = settings
+    named = {"name": NAME, "labels": APP}
     inwards = [] if is_loopback(host) else [{"from": [{"podSelector": {}}]}]
     return [
         {

@@ -19,7 +19,7 @@ def guide(shelf, found, models, *, compose, kubernetes):
     lines = [
         "# Serving this shelf",
         "",
-        "Written by `keras-perceiver serve-config`, anew each time, and checked against TensorFlow Serving's protos.",
+        "Written by `keras-perceiver serve-config`, anew each time; models.config by the server's own protos.",
         "No server has read such files in the package's own tests. Look first whether the image that `compose.yaml`",
         "names can be pulled; `--image` names another.",
         "",
@@ -45,8 +45,11 @@ def guide(shelf, found, models, *, compose, kubernetes):
             "kubectl apply --filename " + shlex.quote(str(shelf / kubernetes)) + "    # the same by Kubernetes",
             "```",
             "",
+            "Kubernetes sees a copy of the shelf, on the volume that is claimed as `saved-models`: copy new versions",
+            "and the other files to it before each step, and models.config last.",
+            "",
             f"What can be done next, one step at a time (a server that runs sees a step within {RELOAD_SECONDS} "
-            f"seconds; wait until `http://127.0.0.1:{REST}/v1/models/NAME` says AVAILABLE, and give the other options "
+            f"s; wait until `http://127.0.0.1:{REST}/v1/models/NAME` says AVAILABLE, and give the other options "
             "of before again):",
             "",
             "```bash",

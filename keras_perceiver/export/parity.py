@@ -109,12 +109,12 @@ def batch_sizes_of(served, endpoints):
     """`{endpoint of a SavedModel: sizes of the batches that are compared}`, by both loaders, see `fresh_process`.
 
     All endpoints run one function of the model. Where that takes long, Python's loader is asked for `serving_default`
-    alone, and that of the C API for one example of each of the others (of this one where there is no other): there
+    alone, and that of the C API for two examples of each of the others (of this one where there is no other): there
     the first answer of each endpoint takes as long as to optimise the whole graph.
     """
     if served.is_large:
         others = [name for name in endpoints if name != "serving_default"] or ["serving_default"]
-        return {"serving_default": LARGE_BATCH_SIZES, **{name + C_API: LARGE_BATCH_SIZES[:1] for name in others}}
+        return {"serving_default": LARGE_BATCH_SIZES, **{name + C_API: LARGE_BATCH_SIZES[1:] for name in others}}
     return dict.fromkeys(endpoints, BATCH_SIZES) | {name + C_API: BATCH_SIZES for name in endpoints}
 
 

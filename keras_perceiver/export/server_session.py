@@ -137,11 +137,13 @@ class ServerSession:
         return places
 
     def _tensor(self, value, dtype):
-        """A TF_Tensor of an array; of a list of bytes, which must stay as long as it."""
+        """A TF_Tensor of an array; of bytes, as a list or an array of objects, which must stay as long as it."""
         call = self._call
         if dtype == TENSOR_OF_STRINGS:
-            tensor = call["AllocateTensor"](dtype, (ctypes.c_int64 * 1)(len(value)), 1, STRING_BYTES * len(value))
-            for number, content in enumerate(value):
+            value = np.asarray(value, object)
+            shape = (ctypes.c_int64 * value.ndim)(*value.shape)
+            tensor = call["AllocateTensor"](dtype, shape, value.ndim, STRING_BYTES * value.size)
+            for number, content in enumerate(value.flat):
                 place = call["TensorData"](tensor) + STRING_BYTES * number
                 call["StringInit"](place)
                 call["StringAssignView"](place, content, len(content))

@@ -1,5 +1,6 @@
 """A shelf of exports -> the files that an operator of TensorFlow Serving needs, beside the models."""
 
+import hashlib
 import ipaddress
 import math
 import re
@@ -61,7 +62,7 @@ def write_serving_config(
             are assumed.
         host: address at which the server can be asked: of this machine alone, unless another is given.
         cpus: processors that the server may use.
-        memory: GiB that it may use; None for one, one for each processor, and four times what the versions that are
+        memory: GiB that it may use; None for one, 1.25 for each processor, and four times what the versions that are
             loaded take on the disk.
         image: of the container; None for `tensorflow/serving` of the version of this TensorFlow.
         root: where the server sees the shelf, an absolute path; another than the containers' for a server without one.
@@ -93,18 +94,22 @@ def write_serving_config(
     timings = [] if benchmark is None else read_timings(benchmark, set(models))
     batching = derive_batching(timings, cpus, xla=xla)
     args = manifests.arguments(root, xla=xla)
-    limits = {"root": root, "image": image, "host": host, "cpus": cpus, "memory": memory}
-    config = _model_server_config(models, root, model_server_config_pb2)
-    contents = {
+    read_once = {
         BATCHING: f"{HEADER}# {batching.source}\n{batching.text()}",
         MONITORING: HEADER + manifests.monitoring(),
+    }
+    settings = hashlib.sha256("".join(read_once.values()).encode()).hexdigest()[:16]
+    limits = {"root": root, "image": image, "host": host, "cpus": cpus, "memory": memory, "settings": settings}
+    config = _model_server_config(models, root, model_server_config_pb2)
+    contents = {
+        **read_once,
         COMPOSE: HEADER + _as_yaml([manifests.compose(list(models), args, **limits)], yaml),
         KUBERNETES: HEADER + _as_yaml(manifests.kubernetes(list(models), args, **limits), yaml),
         OPERATING: guide(shelf, found, models, compose=COMPOSE, kubernetes=KUBERNETES),
         MODELS: HEADER + text_format.MessageToString(config),  # last: a server takes it as soon as it is there
     }
     files = {name: shelf / name for name in contents}
-    renewed = []
+    renewed, is_anew = [], files[COMPOSE].exists() and not files[MODELS].exists()
     for name, path in files.items():
         if name not in (MODELS, OPERATING) and path.exists() and path.read_bytes() != contents[name].encode():
             renewed.append(name)
@@ -112,6 +117,10 @@ def write_serving_config(
     if renewed:
         said = f"changed: {', '.join(renewed)}"
         notes.append(f"{said}. A server that runs reads {MODELS} alone: start it again with them")
+    if is_anew:
+        again = f"`docker compose --file {files[COMPOSE]} up --force-recreate --wait`"
+        again += f", or `kubectl rollout restart deployment/{manifests.NAME}`"
+        notes.append(f"{MODELS} is begun anew. A server that runs may go on with what it has: start it again, {again}")
     notes += [*said, f"batches of at most {batching.max_batch_size} ({batching.source})"]
     if not manifests.is_loopback(host):
         notes.append(f"{host} is reached by others, and the server asks nobody who they are")
@@ -193,6 +202,6 @@ def _model_server_config(models, root, model_server_config_pb2):
 
 
 def _memory(folders, cpus):
-    """GiB: one, one for each batch that decodes two pictures at once, and four times what these folders hold."""
+    """GiB: one, 1.25 for each batch, which decodes two pictures at once, and four times what these folders hold."""
     size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
-    return 1 + cpus + math.ceil(4 * size / 2**30)
+    return math.ceil(1 + 1.25 * cpus + 4 * size / 2**30)

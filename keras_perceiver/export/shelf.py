@@ -48,6 +48,7 @@ class Export:
             f"{times['median']:.2f} ms with {threads} thread{'' if threads == '1' else 's'}"
             for threads, times in report["latency"].items()
         )
+        each = 100 / report["num_examples"]
         return [
             *lines,
             f"size: {report['bytes']:,} bytes",
@@ -55,7 +56,8 @@ class Export:
             f"largest difference of a logit: {report['logit_difference']:.1e} of the largest logit",
             f"{report['figure_name']}: {report['figure']:.2%}, of the model {report['model_figure']:.2%}, lost "
             f"{report['points_lost']:.2f} points of {report['points_allowed']:g} that may be, on "
-            f"{report['num_examples']:,} {report['examples']} examples",
+            f"{report['num_examples']:,} {report['examples']} examples"
+            + (f", each of which is {each:.2f} points" if each > report["points_allowed"] else ""),
         ]
 
 

@@ -17,7 +17,7 @@ MEASURED = 1000  # test examples that a LiteRT file is measured on, and
 MEASURED_FLOPS = 1.2e12  # at most, with all of them together: ten seconds or so on two cores, live
 MEASURED_BYTES = 2**29  # 512 MiB of these examples
 MARK = "export"  # a file among a run's checkpoints
-CALIBRATION = 200  # training examples from which "int8" learns ranges
+CALIBRATION, LEAST_CALIBRATION = 200, 32  # training examples from which "int8" learns ranges
 
 
 def export_run(
@@ -63,8 +63,8 @@ def export_run(
     model = keras.models.load_model(run.model_path)
     if export_format == "saved_model":
         return export_model(model, source, config, metrics, shelf=shelf, licence=licence, xla=xla)
-    affordable = _affordable(model, source)
-    examples, labels = raw_examples(source, "test", min(MEASURED, affordable))
+    examples, labels = raw_examples(source, "test", min(MEASURED, _affordable(model, source, LEAST)))
+    learned = min(CALIBRATION, _affordable(model, source, LEAST_CALIBRATION))
     return export_litert(
         model,
         **_described(source, config, metrics, licence),
@@ -72,17 +72,17 @@ def export_run(
         quantize=quantize,
         examples=examples,
         figure=_figure(source, labels),
-        calibration=raw_examples(source, "train", min(CALIBRATION, affordable))[0] if quantize == "int8" else None,
+        calibration=raw_examples(source, "train", learned)[0] if quantize == "int8" else None,
         max_points_lost=max_points_lost,
     )
 
 
-def _affordable(model, source):
-    """How many examples a model answers in ten seconds or so, and fit into memory; `LEAST` at least."""
+def _affordable(model, source, least):
+    """How many examples a model answers in ten seconds or so, and `least` at least; no more than fit into memory."""
     from keras_perceiver.inspection import describe_model  # which draws runs, and those import this module
 
     by_time = MEASURED_FLOPS / describe_model(model).flops
-    return max(LEAST, int(min(by_time, MEASURED_BYTES / example_bytes(source))))
+    return max(LEAST, int(min(max(by_time, least), MEASURED_BYTES / example_bytes(source))))
 
 
 def export_once(run, model, source, config, metrics, *, shelf):
@@ -107,7 +107,7 @@ def export_once(run, model, source, config, metrics, *, shelf):
 
 def export_model(model, source, config, metrics, *, shelf, licence=None, xla=False, mark=None):
     """The SavedModel of a run whose parts are at hand, compared on examples of its test split."""
-    examples, _ = raw_examples(source, "test", min(HELD_OUT, _affordable(model, source)))
+    examples, _ = raw_examples(source, "test", min(HELD_OUT, _affordable(model, source, LEAST)))
     described = _described(source, config, metrics, licence)
     if mark is not None:
         described["provenance"]["export"] = mark

@@ -355,7 +355,8 @@ def fit(
     """
     workers = workers or Workers()
     shared = {"preprocess": preprocess, "shard": workers.shard, "console": console}
-    shared["is_repeated"] = position.epoch < recipe.epochs  # else nothing is left to be trained
+    # Else nothing is left to be trained, or all of it is asked for once.
+    shared["is_repeated"] = recipe.epochs > 1 and position.epoch < recipe.epochs
 
     def examples(epoch, step):
         return examples_of_step(source, recipe, seed, epoch, step)

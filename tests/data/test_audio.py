@@ -1,5 +1,6 @@
 """Sound files -> samples, windows and clips."""
 
+import io
 import struct
 import time
 from types import SimpleNamespace
@@ -137,6 +138,46 @@ def test_of_an_hour_no_more_is_decoded_than_a_minute():
     assert (facts["seconds"], facts["is_cut"]) == (60.0, True)
     assert read_audio(content, choose_audio_shape([facts]))["length"] == 60_000
     assert time.process_time() - began < 3
+
+
+def test_of_hours_in_one_piece_a_minute_is_converted_and_the_largest_pieces_are_refused(tmp_path, monkeypatch):
+    """As films may hold their sound, in one chunk of 8 bits a sample."""
+    stream, rate = io.BytesIO(), 1000
+    with av.open(stream, "w", format="avi") as container:
+        track = container.add_stream("pcm_u8", rate=rate, layout="mono")
+        samples = np.rint(128 + 100 * sine(40, 400.0, rate)).astype(np.uint8)
+        frame = av.AudioFrame.from_ndarray(samples[None], format="u8", layout="mono")
+        frame.sample_rate, frame.pts = rate, 0
+        for packet in (*track.encode(frame), *track.encode(None)):
+            container.mux(packet)
+    path, found, average = tmp_path / "hours.avi", [], audio.average
+    path.write_bytes(stream.getvalue())
+    monkeypatch.setattr(audio, "average", lambda values: found.append(values.shape[1]) or average(values))
+    facts = scan_audio(path)
+    assert (facts["seconds"], facts["is_cut"]) == (60.0, True)
+    assert max(found) < 121 * rate  # a film may begin 60 s later
+    heard, _, _ = decode_audio(path, None, 1.0)
+    np.testing.assert_allclose(heard, sine(40, 1.0, rate) * 200 / 256, atol=0.01)
+    monkeypatch.setattr(audio, "MAX_FRAME_SAMPLES", 399_999)
+    with pytest.raises(InputError, match=r"hours\.avi. must be a readable film with sound"):
+        scan_audio(path)
+
+
+@pytest.mark.parametrize("seconds", [0.4, 1.0])
+def test_ogg_vorbis_is_as_long_as_it_was_made(seconds):
+    samples, rate, _ = decode_audio(encoded(sine(440, seconds, 16_000), 16_000, "vorbis"), None, 9.0)
+    assert (len(samples), rate) == (round(16_000 * seconds), 16_000)
+    middle = slice(2000, -2000)
+    np.testing.assert_allclose(samples[middle], sine(440, seconds, 16_000)[middle], atol=0.05)
+
+
+def test_a_file_of_another_rate_that_is_a_sample_longer_than_a_window_has_two_clips():
+    """16,001 samples at 44.1 kHz are 5,805.3 at 16 kHz, and 5,806 are made of them."""
+    assert len(decode_audio(wav_bytes(np.zeros(16_001), 44_100), 16_000, 9.0)[0]) == 5806
+    assert count_clips([16_001 / 44_100], (5805, 16_000, 10**6)) == [3]  # each with half of the next
+    assert count_clips([16_001 / 44_100], (5806, 16_000, 10**6)) == [1]
+    assert count_clips(np.arange(1, 9000) / 44_100, (9000, 44_100, 10**6)).max() == 1
+    np.testing.assert_array_equal(count_clips(np.array([8999, 9000, 9001]) / 44_100, (9000, 44_100, 10**6)), [1, 1, 3])
 
 
 def test_a_sound_in_very_many_frames_is_refused_and_not_decoded_for_minutes(monkeypatch):

@@ -64,6 +64,11 @@ BAD = {
         ".off",
         "promises 5 vertex and 2 face elements, and has 6 lines of them",
     ),
+    "an OFF with fewer vertices, and more lines behind them": (
+        b"OFF\n5 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 2\n3 0 2 3\n",
+        ".off",
+        r"promises 5 vertices, whose lines must be alike: they have \[3, 4\] numbers",
+    ),
     "an OFF with fewer faces": (
         b"OFF\n3 2 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n",
         ".off",
@@ -189,6 +194,34 @@ WRITERS = {
     "big-endian ply": (lambda vertices, faces: as_ply(vertices, faces, ">"), ".ply"),
     "coloured ply": (coloured_ply, ".ply"),
 }
+
+
+@pytest.mark.parametrize("kind", ["off", "little-endian ply"])
+@pytest.mark.parametrize("alike", [True, False])
+def test_faces_of_very_many_corners_are_refused_before_they_are_cut(kind, alike, monkeypatch):
+    """Whether all faces have as many, of which trimesh makes triangles, or not."""
+    write, extension = WRITERS[kind]
+    faces = [[0, 1, 2, 3] * 30] * 2 if alike else [[0, 1, 2], [0, 1, 2, 3] * 60]
+    content = write(SOLID, faces)
+    triangles = sum(len(face) - 2 for face in faces)
+    assert len(load_cloud(content, extension).faces) == triangles
+    # Of PLY faces that are alike the first is looked at alone: no list of them is made.
+    monkeypatch.setattr(point_files, "MAX_LINES", (triangles // 2 if alike and kind != "off" else triangles) - 1)
+    with pytest.raises(InputError, match=r"more than the \d+ triangles that can be read"):
+        load_cloud(content, extension)
+
+
+def test_of_a_ply_file_with_texture_every_vertex_is_kept():
+    """Also one that is in no face."""
+    vertices = np.concatenate([SOLID, [[5, 5, 5]]])
+    header = f"ply\nformat ascii 1.0\nelement vertex {len(vertices)}\n"
+    header += "".join(f"property float {name}\n" for name in ("x", "y", "z", "s", "t"))
+    header += f"element face {len(TETRAHEDRON)}\nproperty list uchar int vertex_indices\nend_header\n"
+    rows = ["{} {} {} 0.5 0.25\n".format(*vertex) for vertex in vertices]
+    rows += ["3 {} {} {}\n".format(*face) for face in TETRAHEDRON]
+    cloud = load_cloud((header + "".join(rows)).encode(), ".ply")
+    np.testing.assert_allclose(cloud.points[:, :3], vertices - vertices.mean(axis=0), atol=1e-6)
+    assert len(cloud.faces) == len(TETRAHEDRON)
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -26,6 +26,7 @@ from keras_perceiver.export import SavedClassifier, ServedModel, client
 from tests.layer_checks import thorough
 
 RNG = np.random.default_rng(0)
+HTTP2_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # the first thing that a server of gRPC says
 
 
 def images(count):
@@ -64,7 +65,13 @@ def test_rest_names_them_in_the_path_and_sends_files_as_base64(rest_double):
 
 
 @pytest.mark.parametrize(
-    ("kind", "fault"), [("double", grpc.StatusCode.UNAVAILABLE), ("rest_double", 503), ("rest_double", 429)]
+    ("kind", "fault"),
+    [
+        ("double", grpc.StatusCode.UNAVAILABLE),
+        ("double", grpc.StatusCode.RESOURCE_EXHAUSTED),
+        ("rest_double", 503),
+        ("rest_double", 429),
+    ],
 )
 def test_what_is_unavailable_is_asked_again_with_growing_waits(kind, fault, request, monkeypatch):
     waits = []
@@ -204,8 +211,10 @@ def test_an_answer_that_breaks_off_is_asked_for_again_and_then_given_up(half_clo
         half_closed.answer = b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{"outputs"' % length
         with pytest.raises(InputError, match="1 attempt failed"):
             ServedModel(f"http://{half_closed.address}", "animals", attempts=1).ask(images(1))
-    with pytest.raises(InputError, match=r"2 attempts failed.*UNAVAILABLE"):
-        ServedModel(half_closed.address, "animals", attempts=2).ask(images(1))
+    for answer, stays in ((half_closed.answer, 0.0), (HTTP2_SETTINGS, 0.2)):  # closed, and closed by half
+        half_closed.answer, half_closed.stays = answer, stays
+        with pytest.raises(InputError, match=r"2 attempts failed.*UNAVAILABLE"):
+            ServedModel(half_closed.address, "animals", attempts=2).ask(images(1))
     half_closed.answer, half_closed.connections, half_closed.stays = (
         b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",
         0,
@@ -242,7 +251,16 @@ def test_a_request_that_is_not_taken_is_given_up_at_the_deadline():
 
 
 def test_every_address_of_a_host_is_tried_in_the_same_time(rest_double, monkeypatch):
-    """The first one refuses; the one behind it has what is left."""
+    """The first one says nothing for as long as it is let; the one behind it has what is left."""
+    waits, connect = [], socket.socket.connect
+
+    def connect_but_for_the_first(sock, place):
+        waits.append((place[0], sock.gettimeout()))
+        if place[0] == "127.0.0.9":
+            raise TimeoutError("timed out")
+        connect(sock, place)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_but_for_the_first)
     port, found = rest_double.rest.server_address[1], socket.getaddrinfo
     monkeypatch.setattr(
         client.urllib.request.socket,
@@ -254,6 +272,19 @@ def test_every_address_of_a_host_is_tried_in_the_same_time(rest_double, monkeypa
         ],
     )
     assert ServedModel(f"http://localhost:{port}", "animals", timeout=20.0).ask(images(2))["logits"].shape == (2, 1)
+    (first, half), (second, rest) = waits
+    assert (first, second) == ("127.0.0.9", "127.0.0.1")
+    assert 9 < half <= 10  # of the 20 s
+    assert 15 < rest <= 20
+
+
+def test_a_handshake_that_nobody_answers_is_given_up_at_the_deadline():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = ServedModel(f"https://127.0.0.1:{listening.getsockname()[1]}", "animals", timeout=0.5, attempts=1)
+        began = time.monotonic()
+        with pytest.raises(InputError, match=r"must answer in time.*--timeout.*timeout=0\.5"):
+            server.ask(images(1))
+    assert time.monotonic() - began < 10
 
 
 def test_a_server_that_takes_another_version_between_two_requests_is_noticed(double, monkeypatch):

@@ -72,6 +72,16 @@ def test_what_has_the_wrong_rank_or_type_is_refused(loaded):
             loaded.signatures["serving_default"](image=bad)
 
 
+def test_files_of_the_wrong_rank_or_type_are_refused(loaded, exported):
+    session, file = ServerSession(exported[1].folder), encoded(Image.fromarray(np.zeros((5, 7), np.uint8)), "PNG")
+    for bad in (tf.constant([[file]]), tf.constant(file), tf.zeros((1,))):
+        with pytest.raises((TypeError, ValueError, tf.errors.InvalidArgumentError)):
+            loaded.signatures["from_bytes"](encoded=bad)
+    for bad in ([[file]], [[file, file]], file):
+        with pytest.raises(RuntimeError, match=r"is not compatible with expected shape \[\?\]"):
+            session.endpoint("from_bytes")({"encoded": bad})
+
+
 def test_files_that_cannot_be_read_cost_the_others_nothing(endpoint, exported):
     """A truncated JPEG, text, nothing, and pictures that would be of a billion pixels, among good ones."""
     grey = Image.fromarray(RNG.integers(0, 256, (11, 13), np.uint8))
@@ -343,17 +353,21 @@ def test_batches_are_filled_up_to_the_few_sizes_that_xla_compiles(count, compile
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_the_largest_pictures_are_decoded_two_at_once(endpoint, kind):
-    """Memory of four of 33 million pixels is that of two; with `-s` both are printed."""
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("kind", "bands"), [("PNG", 3), ("JPEG", 3), ("PNG", 4), ("WEBP", 4)])
+def test_the_largest_pictures_are_decoded_two_at_once(kind, bands, channels):
+    """Memory of four of 33 million pixels is that of two, for models of grey and of colours; `-s` prints it."""
     levels = np.linspace(0, 255, 5792).astype(np.uint8)  # of little noise: the file itself is small
-    content = encoded(Image.fromarray(np.stack([np.broadcast_to(levels, (5792, 5792))] * 3, axis=2)), kind)
+    content = encoded(Image.fromarray(np.stack([np.broadcast_to(levels, (5792, 5792))] * bands, axis=2)), kind)
+    shape = (*SHAPE[:2], channels)
+    _, endpoints = Served(small_classifier(input_shape=shape), modality="image", shape=shape, settings={}).module()
     found = []
     for count in (1, 2, 4):
         memory = PeakMemory()
-        assert endpoint("from_bytes", encoded=tf.constant([content] * count))["valid"].all()
+        assert endpoints["from_bytes"]({"encoded": tf.constant([content] * count)})["valid"].numpy().all()
         found.append(memory.measure() / 2**30)
-    print(f"{kind}: " + ", ".join(f"{size:.2f}" for size in found) + " GiB for one, two and four")
+    sizes = ", ".join(f"{size:.2f}" for size in found)
+    print(f"{kind} of {bands} channels, model of {channels}: {sizes} GiB for one, two and four")
     assert found[2] < 1.5 * found[1] + 0.1
     assert found[1] < 1.25
 

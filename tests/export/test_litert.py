@@ -197,6 +197,30 @@ def test_a_file_that_differs_or_loses_accuracy_is_removed_with_the_figures(measu
     assert list((tmp_path / "animals-litert").iterdir()) == []
 
 
+STATED = {"none": (1e-4, 0.1), "float16": (1e-2, 0.2), "dynamic": (0.25, 1.0), "int8": (0.25, 1.0)}  # as in README
+
+
+@pytest.mark.parametrize("quantize", STATED)
+def test_a_file_may_lose_what_is_stated_and_no_more(quantize, measured, tmp_path, monkeypatch):
+    content, (tolerance, points), compare = (measured[2].folder / "model.tflite").read_bytes(), STATED[quantize], []
+    monkeypatch.setattr(litert, "convert", lambda *_: content)
+    monkeypatch.setattr(litert, "SECONDS", 0.01)
+    real = litert.compare
+    monkeypatch.setattr(litert, "compare", lambda *given: compare.append(given[4]) or real(*given))
+    options = {"quantize": quantize, "shelf": tmp_path, "examples": pixels(3), "calibration": pixels(1)}
+    for lost in (points - 0.01, points + 0.01):
+        figures = iter((0.9 - lost / 100, 0.9))  # of the file, of the model
+        options["figure"] = lambda _, figures=figures: next(figures)
+        if lost < points:
+            export = export_litert(measured[0], "animals", NAMES, **options)
+            assert export.report["points_lost"] == pytest.approx(lost)
+        else:
+            with pytest.raises(InputError, match=rf"at most {points:g} points and was removed"):
+                export_litert(measured[0], "animals", NAMES, **options)
+    assert compare == [tolerance] * 2
+    assert [path.name for path in export.folder.parent.iterdir()] == ["1"]
+
+
 def test_what_cannot_be_is_refused_before_work_begins(tmp_path, monkeypatch):
     model = small_classifier()
     with pytest.raises(InputError, match="Did you mean 'float16'"):

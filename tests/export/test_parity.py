@@ -1,15 +1,22 @@
 """The gate behind every export: what differs from the live model is removed, what is rounded otherwise is not."""
 
+import importlib.util
 import math
 import re
+import subprocess
+import sys
 import types
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.export import endpoints, export_saved_model, parity
+from keras_perceiver.export import endpoints, export_saved_model, fresh_process, parity
+from keras_perceiver.export.endpoints import Served
 from keras_perceiver.export.fresh_process import C_API
+from keras_perceiver.export.parity import FreshProcess
 from tests.small_classifier import NAMES, SHAPE, small_classifier
 
 
@@ -83,7 +90,59 @@ def test_the_gate_asks_large_models_less_and_no_model_twice_for_the_same(tmp_pat
     picture = {"image": np.arange(math.prod(SHAPE), dtype=np.float32).reshape(1, *SHAPE)}
     export = export_saved_model(small_classifier(), "animals", NAMES, shelf=tmp_path, examples=picture)
     assert calls[2:] == [3]
-    others = {name + C_API: [1] for name in ("from_bytes", "embed")}
+    others = {name + C_API: [2] for name in ("from_bytes", "embed")}  # one alone might be all that it can
     assert export.report["batch_sizes"] == {"serving_default": [1, 2], **others}
     alone = parity.batch_sizes_of(types.SimpleNamespace(is_large=True), ["serving_default"])
-    assert alone == {"serving_default": (1, 2), "serving_default" + C_API: (1,)}
+    assert alone == {"serving_default": (1, 2), "serving_default" + C_API: (2,)}
+
+
+@pytest.mark.parametrize("artefact_format", ["saved_model", "litert"])
+def test_the_process_that_runs_an_artefact_can_import_none_of_what_made_it(artefact_format):
+    """Each of these packages is installed here."""
+    names = fresh_process.FORBIDDEN[artefact_format]
+    assert {"keras_perceiver", "keras"} <= set(names)
+    assert all(importlib.util.find_spec(name) for name in names)
+    program = f"""
+import io, runpy, sys
+sys.argv, sys.stdin = ["", {artefact_format!r}], io.StringIO("")
+runpy.run_path({fresh_process.__file__!r}, run_name="__main__")
+for name in {names!r}:
+    try:
+        __import__(name)
+    except ImportError:
+        continue
+    sys.exit(f"{{name}} was imported")
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    asked = FreshProcess.of(artefact_format)._process.args
+    assert asked == [sys.executable, "-P", fresh_process.__file__, artefact_format]
+
+
+class InPython(keras.layers.Layer):
+    """What no other process has."""
+
+    def call(self, inputs):
+        return tf.ensure_shape(tf.numpy_function(lambda x: 2 * x, [inputs], tf.float32), inputs.shape)
+
+
+def test_a_model_that_needs_python_is_refused_and_removed(tmp_path):
+    inputs = keras.Input(SHAPE)
+    logits = keras.layers.Dense(3, name="logits")(keras.layers.Flatten()(InPython()(inputs)))
+    with pytest.raises(InputError, match="cannot be run without this package"):
+        export_saved_model(keras.Model(inputs, logits), "animals", NAMES, shelf=tmp_path)
+    assert list((tmp_path / "animals").iterdir()) == []
+
+
+def test_a_process_that_has_died_is_said_and_another_one_started(exported):
+    folder, picture = exported[1].folder, np.ones((1, *SHAPE), np.float32)
+    first = FreshProcess.of("saved_model")
+    with first.asking(folder, inputs="nowhere", outputs="nowhere", endpoints=[], batch_sizes={}) as answer:
+        first._process.kill()
+        with pytest.raises(InputError, match="The process that runs exported models ended with -9"):
+            answer()
+    served = Served(exported[0], modality="image", shape=SHAPE, settings={})
+    sizes = {"serving_default": (1,)}
+    report, _, _ = parity.compare("saved_model", folder, served, {"image": picture}, 1e-5, sizes)
+    assert report["passed"]
+    assert FreshProcess.of("saved_model") is not first

@@ -273,6 +273,29 @@ def test_what_a_running_server_does_not_read_again_is_said(shelf):
     assert not any("start it again" in note for note in write_serving_config(shelf, canary={"animals": 2}).notes)
     changed = "changed: batching.config, compose.yaml, kubernetes.yaml. A server that runs reads models.config alone"
     assert any(changed in note for note in write_serving_config(shelf, cpus=3).notes)
+    assert not any("is begun anew" in note for note in write_serving_config(shelf, cpus=3).notes)
+    (shelf / "models.config").unlink()
+    (said,) = [note for note in write_serving_config(shelf, cpus=3).notes if "models.config is begun anew" in note]
+    assert "up --force-recreate" in said
+    *_, deployment = yaml.safe_load_all((shelf / "kubernetes.yaml").read_text())
+    assert f"kubectl rollout restart deployment/{deployment['metadata']['name']}`" in said
+
+
+def test_docker_and_kubernetes_see_that_what_a_server_reads_once_has_changed(shelf, tmp_path):
+    """They look at their own files alone; here nothing but the batches is another."""
+    report, found = tmp_path / "benchmark.json", []
+    for size in (64, 128, 64):
+        report.write_text(json.dumps([timing("animals", 1, 100), timing("animals", size, 900)]))
+        written = write_serving_config(shelf, benchmark=report)
+        assert f"batches of at most {size} (benchmark)" in written.notes
+        service = yaml.safe_load((shelf / "compose.yaml").read_text())["services"]["serving"]
+        *_, deployment = yaml.safe_load_all((shelf / "kubernetes.yaml").read_text())
+        seen = deployment["spec"]["template"]["metadata"]["annotations"]
+        assert service["labels"]["keras-perceiver.settings"] == seen["keras-perceiver/settings"]
+        found.append((service, deployment))
+    assert found[0] == found[2]
+    for before, after in zip(*found[:2], strict=True):
+        assert before != after
 
 
 def test_the_containers_see_the_shelf_where_the_server_looks_for_it(shelf):
@@ -293,7 +316,7 @@ def test_memory_has_room_for_two_pictures_of_each_batch_that_is_decoded(shelf):
         write_serving_config(shelf, cpus=cpus)
         service = yaml.safe_load((shelf / "compose.yaml").read_text())["services"]["serving"]
         limits.append(service["deploy"]["resources"]["limits"])
-    assert [limit["memory"] for limit in limits] == ["4g", "18g"]
+    assert [limit["memory"] for limit in limits] == ["4g", "22g"]
 
 
 def timing(model, batch_size, rate, threads=2, runtime="tensorflow 2"):

@@ -45,15 +45,15 @@ def test_a_litert_file_is_measured_on_test_examples_and_int8_learns_from_trainin
 def test_a_model_that_takes_seconds_and_examples_that_are_large_are_measured_fewer_times(passed, tiny_run, monkeypatch):
     """So that some seconds and half a gigabyte are enough."""
     one = describe_model(keras.models.load_model(tiny_run.folder / "model.keras")).flops
-    for name, value, count in (
-        ("MEASURED_FLOPS", 23.5 * one, 23),
-        ("MEASURED_BYTES", 29 * 8 * 8 * 4, 23),  # beside the former
-        ("MEASURED_BYTES", 11 * 8 * 8 * 4, 11),
-        ("MEASURED_FLOPS", one, exports.LEAST),
+    for name, value, count, learned in (  # each beside the former
+        ("MEASURED_FLOPS", 23.5 * one, 23, exports.LEAST_CALIBRATION),
+        ("MEASURED_BYTES", 29 * 8 * 8 * 4, 23, 29),
+        ("MEASURED_BYTES", 11 * 8 * 8 * 4, 11, 11),
+        ("MEASURED_FLOPS", one, exports.LEAST, 11),
     ):
         monkeypatch.setattr(exports, name, value)
         training.export_run(tiny_run.folder, export_format="litert", quantize="int8")
-        assert len(passed["examples"]["image"]) == len(passed["calibration"]["image"]) == count
+        assert (len(passed["examples"]["image"]), len(passed["calibration"]["image"])) == (count, learned)
         training.export_run(tiny_run.folder)
         assert len(passed["examples"]["image"]) == min(count, exports.HELD_OUT)
 

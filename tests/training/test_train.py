@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import importlib
 import io
 import json
 
@@ -26,7 +27,8 @@ from keras_perceiver.data import (
 from keras_perceiver.export import SavedClassifier
 from keras_perceiver.training.configuration import configuration, resolved_preset, resolved_recipe, what_differs
 from keras_perceiver.training.evaluate import evaluate_model
-from keras_perceiver.training.recipes import Recipe
+from keras_perceiver.training.recipes import RECIPES, Recipe
+from keras_perceiver.training.resume import Position
 from keras_perceiver.training.runs import Run
 from keras_perceiver.training.train import fit
 from tests.pictures import write_pictures
@@ -65,6 +67,30 @@ def test_metrics_are_those_of_the_saved_model(tiny_run):
     assert metrics["accuracy"] == pytest.approx(np.mean(logits.argmax(axis=1) == split.labels))
     assert np.sum(metrics["confusion_matrix"]) == 360
     assert np.trace(metrics["confusion_matrix"]) == round(metrics["accuracy"] * 360)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "position", "is_repeated"),
+    [(1, (0, 0), False), (2, (0, 0), True), (2, (1, 3), True), (2, (2, 0), False)],
+)
+def test_what_is_asked_for_once_or_not_at_all_is_not_kept(epochs, position, is_repeated, monkeypatch):
+    """A run that goes on in its last epoch has what it had before."""
+    module, kept = importlib.import_module("keras_perceiver.training.train"), []
+
+    class Seen(Exception):
+        pass
+
+    def made(*_, **options):
+        kept.append(options["is_repeated"])
+        if len(kept) == 2:  # of the validation and of the training split
+            raise Seen
+
+    monkeypatch.setattr(module, "evaluation_data", made)
+    monkeypatch.setattr(module, "training_data", made)
+    recipe = RECIPES["digits"].replaced(epochs=epochs)
+    with pytest.raises(Seen):
+        fit(keras.Sequential(), load_source("digits"), recipe, 0, position=Position(*position))
+    assert kept == [is_repeated] * 2
 
 
 def test_evaluate_repeats_the_figures_exactly(tiny_run):

@@ -3,7 +3,7 @@
 Needs the extra `peers` (`pip install -e ".[peers]"`) and, for krasserm's Perceiver, a checkout of
 https://github.com/krasserm/perceiver-io; what is not installed is left out, and said. Nothing else should run on the
 machine: of the order of five hours on two cores with the defaults, `--rounds 1` a third of that. What has been measured
-is in `peers.json` at once, and the same command goes on where it was broken off.
+is in `peers.unfinished.json` at once, and the same command goes on where it was broken off.
 
 Every measurement is a process of its own: a first call, then the median of several. Rounds go over all libraries in
 turns, so that the machine's drift falls on all of them alike, and the tables have the median of the rounds. Memory is
@@ -241,8 +241,8 @@ def measure_all(arguments):
     }
     asked["cases"] = {case: list(shape) for case, shape in budget["cases"].items() if shape[0] in wanted}
     arguments.output.mkdir(parents=True, exist_ok=True)
-    path, dead = arguments.output / "peers.json", set()
-    state = broken_off(path, asked) or {"finished": False, "asked": asked, "rows": [], "rates": []}
+    path, dead = arguments.output / "peers.unfinished.json", set()
+    state = broken_off(path, asked) or {"asked": asked, "rows": [], "rates": []}
     for kind, key, settings in measurements(asked):
         model, done = tuple(key.values())[1:], state[kind]
         if model in dead or any(key.items() <= other.items() for other in done):
@@ -255,14 +255,14 @@ def measure_all(arguments):
         save(path, state)
         if kind == "rows":
             print(key["round"] + 1, *model, f"{found['seconds']:.3f} s {found['peak_bytes'] / 1e9:.2f} GB", flush=True)
-    save(path, {**state, "finished": True})
+    os.replace(path, arguments.output / "peers.json")
     return state["rows"], state["rates"]
 
 
 def broken_off(path, asked):
-    """What the same command has left unfinished in the file; None where there is no such thing."""
+    """What the same command has left in the file; None where there is no such thing."""
     state = json.loads(path.read_text()) if path.is_file() else {}
-    if state.get("asked") != asked or state["finished"]:
+    if state.get("asked") != asked:
         return None
     print(f"goes on behind {len(state['rows']) + len(state['rates'])} measurements of {path}", flush=True)
     return state
@@ -270,7 +270,7 @@ def broken_off(path, asked):
 
 def save(path, state):
     """Whole, or not at all."""
-    temporary = path.with_suffix(".unfinished")
+    temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(state, indent=1))
     os.replace(temporary, path)
 

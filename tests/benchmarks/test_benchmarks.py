@@ -220,20 +220,21 @@ def test_peers_that_were_broken_off_go_on_and_finished_ones_begin_again(
             raise one
         return {"seconds": one, "first_seconds": 1.0, "peak_bytes": 10**9, "idle_bytes": 0, "parameters": 7}
 
-    def found():
-        return [row["seconds"] for row in json.loads((tmp_path / "new" / "peers.json").read_text())["rows"]]
+    def found(name="peers.json"):
+        return [row["seconds"] for row in json.loads((tmp_path / "new" / name).read_text())["rows"]]
 
     monkeypatch.setattr(peers, "in_own_process", measured)
     monkeypatch.setattr(peers, "MODES", {"tensorflow": ("XLA",)})
     options = ["--libraries", "ours", "textbook", "--passes=forward", "--budget=tiny", f"--output={tmp_path / 'new'}"]
     with pytest.raises(KeyboardInterrupt):
         peers.main([*options, "--rounds=1"])
-    assert found() == [1.0]
+    assert found("peers.unfinished.json") == [1.0]
     peers.main([*options, "--rounds=1"])
     assert "goes on behind 2 measurements" in capsys.readouterr().out
     assert found() == [1.0, 2.0]
     peers.main([*options, "--rounds=1"])
     assert found() == [3.0, 4.0]
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"peers.json", "peers.png"}
 
 
 @pytest.mark.thorough

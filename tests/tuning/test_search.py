@@ -19,10 +19,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.cli import app
 from keras_perceiver.data import load_source
 from keras_perceiver.models import PRESETS
 from keras_perceiver.training import RECIPES, HyperPerceiver, Run, evaluate
+from tests.layer_checks import thorough
 from tests.tiny import TINY_MODEL, quiet
 from tuning import __main__ as program
 from tuning import report, workers
@@ -95,9 +95,7 @@ def test_a_search_leaves_its_result_and_goes_on(tmp_path, monkeypatch):
     metrics = Run(folder / "best").read_json("metrics.json")
     assert evaluate(folder / "best")["accuracy"] == metrics["accuracy"]
 
-    # `keras-perceiver train --config` trains the very same configuration.
-    words = ["train", "digits", "--config", folder / "best.json", "--output", tmp_path / "run", "--dry-run"]
-    assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
+    # What `keras-perceiver train --config` takes (tests/test_readme.py) is the very same configuration.
     known = Run(folder / "best").config()
     settings = json.loads((folder / "best.json").read_text())
     assert settings["recipe"]["batch_size"] == known["training"]["batch_size"] == best.values["batch_size"]
@@ -215,7 +213,7 @@ def test_how_far_so_many_trials_go_is_said_before_the_first(tuner, trials, said,
     assert scope(hyper, tuner, trials, 9) == (said, first_epochs)
 
 
-@pytest.mark.parametrize("name", ["flops", "parameters", "latency_ms"])
+@pytest.mark.parametrize("name", ["flops", "latency_ms", *thorough("parameters")])  # which the first test has
 def test_a_model_over_any_limit_is_not_trained_and_is_no_failure(name, tmp_path, undrawn, monkeypatch):
     """A model costs as much as it has latents, and the largest of three is over the limit."""
 

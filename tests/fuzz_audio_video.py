@@ -5,7 +5,8 @@ from fuzz_agreement import scanned_and_read
 from sounds import sine
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data.audio import MAX_SECONDS, decode_audio
+from keras_perceiver.data.audio import MAX_SECONDS
+from keras_perceiver.data.audio_files import decode_audio
 from keras_perceiver.data.audio_video import read_audio_video, scan_audio_video
 
 SHAPE = (2, 5, 7, 3, 1280, 8000, 5)

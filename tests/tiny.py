@@ -15,6 +15,12 @@ TINY_MODEL = {
 }
 TINY_RECIPE = {"epochs": 3, "batch_size": 128, "jit_compile": False}
 TINY_TRANSFORMER = {"width": 8, "num_self_attention_layers": 1, "num_self_attention_heads": 2}
+TINY_SEARCH = {
+    "space": {"num_latents": [3, 5], "batch_size": [128, 256], "noise_std": {"min": 0.0, "max": 20.0}},
+    "model": TINY_MODEL,
+    "recipe": {"jit_compile": False},
+    "epochs": 1,
+}
 TINY_NETWORKS = {  # by name, see `NETWORKS`
     "perceiver": TINY_MODEL,
     "resnet18": {"width": 2},

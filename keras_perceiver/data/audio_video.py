@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_perceiver._checks import require
-from keras_perceiver.data import audio, films, video, video_windows
+from keras_perceiver.data import audio, audio_files, films, video, video_windows
 from keras_perceiver.data.audio_features import draw_audio, preprocess_audio, white_noise
 from keras_perceiver.data.video_augmentation import augment_video
 
@@ -36,7 +36,7 @@ def read_audio_video(file, shape):
     example["frames"] = video.read_surveyed(file, contents, (kept, height, width, channels), frame_rate=frame_rate)
     example["frames_length"] = np.clip(video.frames_of(contents.seconds, frame_rate), 1, kept)
     seconds = len(example["samples"]) / rate
-    samples, _, _ = audio.decode_audio(file, rate, seconds, is_film=True, origin=contents.start)
+    samples, _, _ = audio_files.decode_audio(file, rate, seconds, is_film=True, origin=contents.start)
     samples = samples[: len(example["samples"])]
     example["samples"][: len(samples)] = audio.as_int16(samples)
     example["length"] = len(samples)
@@ -78,7 +78,9 @@ def scan_audio_video(path):
     """
     contents = films.survey(path, with_sound=True)
     facts = video.scan_surveyed(path, contents)
-    samples, rate, broken_off = audio.decode_audio(path, None, audio.MAX_SECONDS, is_film=True, origin=contents.start)
+    samples, rate, broken_off = audio_files.decode_audio(
+        path, None, audio.MAX_SECONDS, is_film=True, origin=contents.start
+    )
     heard = audio.facts_of(samples, rate)
     return {
         **facts,

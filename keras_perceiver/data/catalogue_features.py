@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_perceiver._checks import InputError, require
-from keras_perceiver.data import audio, point_files, points
+from keras_perceiver.data import audio, audio_files, point_files, points
 from keras_perceiver.data.images import read_image, scan_image
 
 MESH = {"vertices", "faces"}  # parts of a feature that is a mesh
@@ -49,13 +49,13 @@ def _scan_sound(samples, feature):
 def _read_sound(samples, feature, shape):
     _, rate, kept = shape
     samples, own = _sound(samples, feature)
-    return audio.pack(audio.resample(samples, own, rate)[:kept], shape)
+    return audio.pack(audio_files.resample(samples, own, rate)[:kept], shape)
 
 
 def _sound(samples, feature):
     """((S,) float32 in [-1, 1], samples a second) of stored samples, (S,) or (S, channels), of `MAX_SECONDS`."""
     rate, samples = feature.sample_rate, np.asarray(samples)
-    legal = isinstance(rate, int) and audio.MIN_RATE <= rate <= audio.MAX_RATE
+    legal = isinstance(rate, int) and audio_files.MIN_RATE <= rate <= audio_files.MAX_RATE
     require(legal, "The feature must say how many samples it has a second", sample_rate=rate)
     require(samples.size > 0, "A sound must hold samples", shape=samples.shape)
     if samples.dtype.kind == "i":
@@ -63,7 +63,7 @@ def _sound(samples, feature):
         require(-32768 <= low <= high <= 32767, "Samples must be whole numbers of 16 bits", lowest=low, highest=high)
         samples = samples.astype(np.int16)
     require(bool(np.isfinite(samples).all()), "Samples must be finite")
-    samples = np.clip(audio.average(samples.reshape(len(samples), -1).T), -1.0, 1.0)
+    samples = np.clip(audio_files.average(samples.reshape(len(samples), -1).T), -1.0, 1.0)
     return samples[: int(audio.MAX_SECONDS * rate)], rate
 
 

@@ -8,7 +8,8 @@ import functools
 
 import tensorflow as tf
 
-from keras_perceiver.data.audio import MAX_RATE, MIN_RATE, clip_of, count_clips
+from keras_perceiver.data.audio import clip_of, count_clips
+from keras_perceiver.data.audio_files import MAX_RATE, MIN_RATE
 from keras_perceiver.data.images import MAX_PIXELS
 from keras_perceiver.data.picture_headers import (
     bmp_header,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from keras_perceiver.data import (
     audio,
     audio_features,
+    audio_files,
     audio_video,
     augment,
     decoding,
@@ -145,7 +146,7 @@ MODALITIES = {
     ),
     "audio": Modality(
         name="audio",
-        extensions=audio.EXTENSIONS,
+        extensions=audio_files.EXTENSIONS,
         asked_extensions=films.WITH_SOUND,
         scan=audio.scan_audio,
         read=audio.read_audio,

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from keras_perceiver._checks import InputError
-from keras_perceiver.data.audio import average, decode_audio, read_audio, scan_audio
+from keras_perceiver.data.audio import read_audio, scan_audio
+from keras_perceiver.data.audio_files import average, decode_audio
 from keras_perceiver.data.audio_video import scan_audio_video
 
 ROOT = Path(os.environ.get("KERAS_PERCEIVER_AUDIO_FORMATS", "/nowhere"))

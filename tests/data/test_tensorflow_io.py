@@ -12,8 +12,10 @@ import pytest
 import tensorflow as tf
 from sounds import encoded, sine, wav_bytes
 
-from keras_perceiver.data import audio, spec_augment, tensorflow_io
-from keras_perceiver.data.audio import average, decode_audio, scan_audio
+from keras_perceiver._checks import InputError
+from keras_perceiver.data import audio_files, spec_augment, tensorflow_io
+from keras_perceiver.data.audio import scan_audio
+from keras_perceiver.data.audio_files import average, decode_audio
 
 RNG = np.random.default_rng(0)
 PYTHON = os.environ.get("KERAS_PERCEIVER_TENSORFLOW_IO_PYTHON")  # of an environment in which the decoders load
@@ -79,15 +81,15 @@ def test_what_the_native_decoders_give_is_averaged_cut_and_resampled(tmp_path, m
     """A double in place of the decoders, which cannot load here: two channels of 24 bits in 32."""
     tone = sine(440, 0.5, 8000)
     stereo = np.stack([np.rint(tone * 2**23), 0 * tone], 1).astype(np.int64) * 256
-    monkeypatch.setattr(audio, "decode_natively", lambda path, seconds: (stereo.astype(np.int32), 8000))
+    monkeypatch.setattr(audio_files, "decode_natively", lambda path, seconds: (stereo.astype(np.int32), 8000))
     path = tmp_path / "a.wav"
     path.write_bytes(b"not looked at")
     samples, rate, broken_off = decode_audio(path, None, 0.25)
     assert (rate, len(samples), broken_off) == (8000, 2000, False)
     np.testing.assert_allclose(samples, tone[:2000] / 2, atol=1e-6)
     assert abs(len(decode_audio(path, 4000, 9.0)[0]) - 2000) <= 1
-    monkeypatch.setattr(audio, "decode_natively", lambda path, seconds: (stereo, 500))
-    with pytest.raises(audio.InputError, match="It has 500 samples a second"):
+    monkeypatch.setattr(audio_files, "decode_natively", lambda path, seconds: (stereo, 500))
+    with pytest.raises(InputError, match="It has 500 samples a second"):
         decode_audio(path, None, 1.0)
 
 

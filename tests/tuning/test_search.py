@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,21 +22,12 @@ from keras_perceiver.data import load_source
 from keras_perceiver.models import PRESETS
 from keras_perceiver.training import RECIPES, HyperPerceiver, Run, evaluate
 from tests.layer_checks import thorough
-from tests.tiny import TINY_MODEL, quiet
+from tests.tiny import TINY_MODEL, TINY_SEARCH, quiet
 from tuning import __main__ as program
 from tuning import report, workers
 from tuning import tuner as tuner_module
 from tuning.oracles import read_trials
-from tuning.results import read_results
 from tuning.search import FailedTrials, scope, search
-
-SPACE = {"num_latents": [3, 5], "batch_size": [128, 256], "noise_std": {"min": 0.0, "max": 20.0}}
-TINY = {"space": SPACE, "model": TINY_MODEL, "recipe": {"jit_compile": False}, "epochs": 1}
-
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    monkeypatch.setattr(tuner_module, "LATENCY_SECONDS", 0.01)
 
 
 def rows(folder):
@@ -51,7 +41,7 @@ def undrawn(monkeypatch):
 
 
 def test_a_search_with_a_recipe_of_the_paper_tunes_the_papers_model_and_says_so(tmp_path, undrawn):
-    options = {**TINY, "source": {"image_size": 8}, "base_recipe": "imagenet", "trials": 1}
+    options = {**TINY_SEARCH, "source": {"image_size": 8}, "base_recipe": "imagenet", "trials": 1}
     search("digits", **options, output=tmp_path / "search", console=quiet())
     for name in ("best.json", "default.json"):
         settings = json.loads((tmp_path / "search" / name).read_text())
@@ -63,7 +53,7 @@ def test_a_search_leaves_its_result_and_goes_on(tmp_path, monkeypatch):
     hyper = HyperPerceiver(load_source("digits"), model=TINY_MODEL)
     small, large = (hyper.network({"num_latents": number}).count_params() for number in (3, 5))
     limits = {"parameters": (small + large) // 2}
-    options = {**TINY, "space": {"num_latents": [3, 5], "batch_size": [128, 256]}, "tuner": "grid", "trials": 3}
+    options = {**TINY_SEARCH, "space": {"num_latents": [3, 5], "batch_size": [128, 256]}, "tuner": "grid", "trials": 3}
     options |= {"limits": limits, "output": tmp_path / "search"}
     folder, printed, exported = tmp_path / "search", io.StringIO(), []
 
@@ -118,7 +108,7 @@ def test_a_failed_trial_is_shown_with_its_reason_and_is_an_error_unless_tolerate
     monkeypatch.setattr(HyperPerceiver, "fit", fail)
     monkeypatch.setattr("tuning.best.keep_best", lambda tuner, result, folder: (Run(folder), ""))
     monkeypatch.setattr(tuner_module.Search, "on_trial_begin", measured)
-    options = {**TINY, "space": {"num_latents": [2, 3, 5]}, "tuner": "grid", "output": tmp_path}
+    options = {**TINY_SEARCH, "space": {"num_latents": [2, 3, 5]}, "tuner": "grid", "output": tmp_path}
     with pytest.raises(FailedTrials, match=r"2 of 3 trials failed\nfailed: trial 0?1\. val_accuracy must be a number"):
         search("digits", **options, console=quiet())
     printed = io.StringIO()
@@ -143,7 +133,7 @@ def test_a_trial_of_which_the_process_dies_is_given_up_and_one_that_was_stopped_
     monkeypatch.setattr("tuning.attempts.MOST_DEATHS", 2)
     monkeypatch.setattr("tuning.best.keep_best", lambda tuner, result, folder: (Run(folder), ""))
     monkeypatch.setattr(tuner_module.Search, "on_trial_begin", measured)
-    options = {**TINY, "space": {"num_latents": [3, 5]}, "tuner": "grid", "output": tmp_path, "console": quiet()}
+    options = {**TINY_SEARCH, "space": {"num_latents": [3, 5]}, "tuner": "grid", "output": tmp_path, "console": quiet()}
     for end in list(ends):
         with pytest.raises(end):
             search("digits", **options)
@@ -170,7 +160,7 @@ def test_wrong_input_is_refused_before_anything_is_written(tmp_path, labels, mon
 
     def refused(match, data="digits", **options):
         with pytest.raises(InputError, match=match):
-            search(data, **{**TINY, **options}, output=output, console=quiet())
+            search(data, **{**TINY_SEARCH, **options}, output=output, console=quiet())
         assert not output.exists()
 
     refused("`objective` must be one that the data can give: these have several labels", labels, objective="accuracy")
@@ -209,7 +199,7 @@ def test_wrong_input_is_refused_before_anything_is_written(tmp_path, labels, mon
     ],
 )
 def test_how_far_so_many_trials_go_is_said_before_the_first(tuner, trials, said, first_epochs):
-    hyper = HyperPerceiver(load_source("digits"), space=SPACE, model=TINY_MODEL)
+    hyper = HyperPerceiver(load_source("digits"), space=TINY_SEARCH["space"], model=TINY_MODEL)
     assert scope(hyper, tuner, trials, 9) == (said, first_epochs)
 
 
@@ -231,7 +221,7 @@ def test_a_model_over_any_limit_is_not_trained_and_is_no_failure(name, tmp_path,
     monkeypatch.setattr("tuning.tuner.measure", measure)
     monkeypatch.setattr("tuning.budget.measure", measure)
     monkeypatch.setattr("tuning.best.keep_best", lambda tuner, result, folder: (Run(folder), ""))
-    options = {**TINY, "space": {"num_latents": [2, 3, 4]}, "tuner": "grid", "limits": {name: 350}}
+    options = {**TINY_SEARCH, "space": {"num_latents": [2, 3, 4]}, "tuner": "grid", "limits": {name: 350}}
     results = search("digits", **options, objective="loss", output=tmp_path, console=quiet())
     assert [(r.values["num_latents"], r.status) for r in results] == [
         (3, "completed"),
@@ -245,14 +235,14 @@ def test_a_model_over_any_limit_is_not_trained_and_is_no_failure(name, tmp_path,
 
 def test_minutes_must_be_enough_for_one_trial(tmp_path):
     with pytest.raises(InputError, match="`minutes` must be enough for one trial"):
-        search("digits", **{**TINY, "epochs": 1000}, minutes=0.001, output=tmp_path / "results", console=quiet())
+        search("digits", **{**TINY_SEARCH, "epochs": 1000}, minutes=0.001, output=tmp_path / "results", console=quiet())
     assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.thorough
 def test_several_labels_are_searched_by_their_mean_average_precision(labels, undrawn, tmp_path):
     (result,) = search(
-        labels, **{**TINY, "space": {"batch_size": [8]}}, trials=1, output=tmp_path / "results", console=quiet()
+        labels, **{**TINY_SEARCH, "space": {"batch_size": [8]}}, trials=1, output=tmp_path / "results", console=quiet()
     )
     assert 0 < result.score <= 1
     assert "mean_average_precision" in Run(tmp_path / "results" / "best").read_json("metrics.json")
@@ -260,7 +250,9 @@ def test_several_labels_are_searched_by_their_mean_average_precision(labels, und
 
 @pytest.mark.thorough
 def test_hyperband_goes_on_with_the_weights_of_the_best(tmp_path):
-    results = search("digits", **{**TINY, "epochs": 3}, tuner="hyperband", trials=4, output=tmp_path, console=quiet())
+    results = search(
+        "digits", **{**TINY_SEARCH, "epochs": 3}, tuner="hyperband", trials=4, output=tmp_path, console=quiet()
+    )
     assert [r.status for r in results] == ["completed"] * 4
     later = [t for t in read_trials(tmp_path / "trials") if "tuner/trial_id" in t.hyperparameters.values]
     assert later
@@ -293,103 +285,6 @@ def test_the_command_ends_with_its_code_and_one_message(tmp_path, undrawn, monke
     assert [row["status"] for row in rows(tmp_path / "tuning" / "results" / "digits")] == ["unfinished"]
     assert run().exit_code == 0
     assert [row["status"] for row in rows(tmp_path / "tuning" / "results" / "digits")] == ["completed"]
-
-
-def search_with_workers(folder, monkeypatch, kill, trials, **options):
-    """A search of two real workers; `kill` gets the processes by name, as often as one is started."""
-    started, start = [], workers.subprocess.Popen
-
-    def popen(command, **options):
-        process = start(command, **options)
-        if "tuning.workers" in command:
-            started.append((options["env"][workers.ID], process))
-        return process
-
-    monkeypatch.setattr(workers.subprocess, "Popen", popen)
-    killer = threading.Thread(target=kill, args=(started, folder / "trials"))
-    killer.start()
-    printed = io.StringIO()
-    results = search(
-        "digits",
-        **TINY,
-        **options,
-        trials=trials,
-        workers=2,
-        output=folder,
-        console=Console(file=printed, width=200),
-    )
-    killer.join()
-    return results, [name for name, _ in started], printed.getvalue()
-
-
-def wait_for_trial_of(started, project, name):
-    """Until a worker has a trial."""
-    while True:
-        state = json.loads((project / "oracle.json").read_text()) if (project / "oracle.json").is_file() else {}
-        if name in state.get("ongoing_trials", {}):
-            return state["ongoing_trials"][name]
-        if started and all(process.poll() is not None for _, process in started):
-            return None
-        time.sleep(0.02)
-
-
-def test_a_dead_workers_trial_is_taken_up_again(tmp_path, monkeypatch):
-    killed = []
-
-    def kill(started, project):
-        killed.append(wait_for_trial_of(started, project, "worker1"))
-        next(process for name, process in started if name == "worker1").kill()
-
-    results, started, printed = search_with_workers(tmp_path / "search", monkeypatch, kill, 2)
-    assert started == ["chief", "worker0", "worker1", "worker1"]
-    assert "worker1 has ended with SIGKILL, and is started again" in printed
-    assert [r.trial for r in results] == ["0", "1"]
-    assert [r.status for r in results] == ["completed"] * 2
-    assert next(r for r in results if r.trial == killed[0]).worker == "worker1"
-
-
-@pytest.mark.thorough
-def test_a_trial_that_kills_its_worker_is_given_up_and_the_search_goes_on(tmp_path, monkeypatch):
-    poisoned = []
-
-    def kill(started, project):
-        poisoned.append(wait_for_trial_of(started, project, "worker1"))
-        attempts = project / f"trial_{poisoned[0]}" / "attempts.json"
-        for deaths in range(3):
-            while not attempts.is_file() or len(json.loads(attempts.read_text())["deaths"]) < deaths:
-                time.sleep(0.02)
-            [process for name, process in started if name == "worker1"][-1].kill()
-
-    results, started, _ = search_with_workers(tmp_path / "search", monkeypatch, kill, 4, tolerate_failures=True)
-    assert started.count("worker1") == 4
-    assert {r.trial: r.reason for r in results if r.status == "failed"} == {
-        poisoned[0]: "its process has died 3 times (SIGKILL)"
-    }
-    assert [r.status for r in results].count("completed") == 3
-
-
-@pytest.mark.thorough
-def test_workers_of_a_finished_search_end_with_its_chief(tmp_path):
-    """The first worker to ask is told that nothing is left, and the chief ends before the other has come."""
-    before = search("digits", **TINY, trials=1, output=tmp_path, console=quiet())
-    after = search("digits", **TINY, trials=1, workers=2, output=tmp_path, console=quiet())
-    assert [(r.trial, r.score) for r in after] == [(r.trial, r.score) for r in before]
-
-
-@pytest.mark.thorough
-def test_a_chief_that_was_killed_goes_on(tmp_path, monkeypatch):
-    def kill(started, project):
-        wait_for_trial_of(started, project, "worker1")
-        next(process for name, process in started if name == "chief").kill()
-
-    results, started, _ = search_with_workers(tmp_path / "search", monkeypatch, kill, 4)
-    assert started.count("chief") == 2
-    assert [r.trial for r in results] == ["0", "1", "2", "3"]
-    assert [r.status for r in results] == ["completed"] * 4
-    whole = search("digits", **TINY, trials=4, output=tmp_path / "whole", console=quiet())
-    assert [r.values for r in results] == [r.values for r in whole]
-    assert [r.score for r in results] == [r.score for r in whole]
-    assert len(read_results(tmp_path / "search")) == 4
 
 
 @pytest.mark.thorough

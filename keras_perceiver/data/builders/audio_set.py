@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_perceiver._checks import InputError, require
-from keras_perceiver.data.audio import EXTENSIONS, MAX_SECONDS, as_int16, decode_audio
+from keras_perceiver.data.audio import MAX_SECONDS, as_int16
+from keras_perceiver.data.audio_files import EXTENSIONS, decode_audio
 from keras_perceiver.data.reports import broken_off_notes, some_of
 
 SAMPLE_RATE = 48_000  # of the paper's models

@@ -232,14 +232,13 @@ def measure_all(arguments):
         print(f"{library}: {reason}, left out" if reason else f"{library}: {LIBRARIES[library]}", flush=True)
         libraries += [] if reason else [library]
     wanted = arguments.sizes or [size for size, _ in budget["cases"].values()]
-    asked = {name: getattr(arguments, name) for name in ("precision", "rounds", "repeats", "seconds", "passes")}
-    asked |= {
+    asked = {name: getattr(arguments, name) for name in ("precision", "rounds", "repeats", "seconds", "passes")} | {
         "backend": backend(),
         "libraries": libraries,
         "model": budget["model"],
         "krasserm": str(arguments.krasserm),
+        "cases": {case: list(shape) for case, shape in budget["cases"].items() if shape[0] in wanted},
     }
-    asked["cases"] = {case: list(shape) for case, shape in budget["cases"].items() if shape[0] in wanted}
     arguments.output.mkdir(parents=True, exist_ok=True)
     path, dead = arguments.output / "peers.unfinished.json", set()
     state = broken_off(path, asked) or {"asked": asked, "rows": [], "rates": []}
@@ -255,7 +254,8 @@ def measure_all(arguments):
         save(path, state)
         if kind == "rows":
             print(key["round"] + 1, *model, f"{found['seconds']:.3f} s {found['peak_bytes'] / 1e9:.2f} GB", flush=True)
-    os.replace(path, arguments.output / "peers.json")
+    save(arguments.output / "peers.json", state)
+    path.unlink(missing_ok=True)  # there is none where every process has died
     return state["rows"], state["rates"]
 
 

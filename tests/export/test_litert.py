@@ -52,6 +52,7 @@ def test_a_file_answers_as_the_model_in_batches_of_any_size(measured):
     assert report == json.loads(json.dumps(export.report))
     assert report["bytes"] == (export.folder / "model.tflite").stat().st_size
     assert report["figure"] == 1  # every best class is the model's
+    assert export.lines()[-1].endswith("of 0.1 that may be, on 13 held-out examples, each of which is 7.69 points")
     assert set(report["latency"]) == {"1", "2"}
     assert 0 < report["latency"]["1"]["median"] <= report["latency"]["1"]["p99"]
     description = json.loads((export.folder / "perceiver.json").read_text())
